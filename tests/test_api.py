@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 GENERATOR = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
 
 
-def small_demo(root: Path) -> None:
+def shrink_demo(root: Path) -> None:
     """Make the dataset demo a small generated corpus."""
     path = root / "recipes" / "demo.yaml"
     recipe = yaml.safe_load(path.read_text()) | {"generator": GENERATOR, "ablate": None}
@@ -32,7 +32,7 @@ def small_demo(root: Path) -> None:
 
 
 def test_training_from_python_equals_the_stages_bit_for_bit(root: Path) -> None:
-    small_demo(root)
+    shrink_demo(root)
     run_stages(root, "demo", "word")
     shutil.rmtree(root / ".dhmd", ignore_errors=True)  # the finished trainings
     model = dhmd.train("demo", seeds=2, epochs=1)
@@ -77,7 +77,7 @@ def test_errors_are_one_sentence(
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_snippet_of_the_readme_runs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small_demo(root)
+    shrink_demo(root)
     shutil.copy(ROOT / "params.yaml", root)
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## From Python")[1]
     lines = section.split("```python\n")[1].split("```")[0]
@@ -88,7 +88,7 @@ def test_the_snippet_of_the_readme_runs(root: Path, capsys: pytest.CaptureFixtur
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_notebook_runs_from_top_to_bottom(root: Path) -> None:
-    small_demo(root)
+    shrink_demo(root)
     shutil.copy(ROOT / "params.yaml", root)
     notebook = json.loads((ROOT / "docs" / "dhmd.ipynb").read_text(encoding="utf-8"))
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]

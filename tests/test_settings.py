@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 Change = Callable[[dict[str, Any]], object]
 
 
-def read(tmp_path: Path, change: Change) -> Params:
+def read_params(tmp_path: Path, change: Change) -> Params:
     """Read the shipped params.yaml with a change and the shipped recipes."""
     values = load_yaml(ROOT / "params.yaml")
     assert isinstance(values, dict)
@@ -59,7 +59,7 @@ def test_other_values_take_precedence_over_the_recipe(tmp_path: Path) -> None:
         values["align"]["drop_words"] = []
         values["train"]["lr"] = 1e-5
 
-    settings = read(tmp_path, change).for_dataset("mosi")
+    settings = read_params(tmp_path, change).for_dataset("mosi")
     assert (settings.model.width, settings.model.heads) == (20, 10)
     assert settings.model.dropout.input["text"] == 0.0
     assert settings.align.drop_words == ()
@@ -126,7 +126,7 @@ def test_every_shipped_recipe_is_valid(name: str) -> None:
 )
 def test_an_invalid_value_is_named(tmp_path: Path, change: Change, sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
-        read(tmp_path, change).for_dataset("demo")
+        read_params(tmp_path, change).for_dataset("demo")
     assert str(caught.value).startswith(sentence)
 
 
@@ -143,7 +143,7 @@ def test_a_recipe_may_have_other_modalities(tmp_path: Path) -> None:
     def change(values: dict[str, Any]) -> None:
         values["model"]["dropout"]["input"]["physio"] = 0.4
 
-    settings = read(tmp_path, change).for_dataset("four")
+    settings = read_params(tmp_path, change).for_dataset("four")
     assert settings.modalities == ("text", "vision", "physio")
     assert settings.align.max_steps_unaligned["physio"] == 70
     model = settings.configuration.model

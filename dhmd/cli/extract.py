@@ -26,8 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="FOLDER",
-        help="output directory for words.csd, audio.csd, vision.csd and the features of each finished "
-        "video, with which the same command continues an interrupted extraction",
+        help="output directory for words.csd, audio.csd, vision.csd and the features of each "
+        "finished video, with which the same command continues an interrupted extraction",
     )
     parser.add_argument(
         "--transcript",

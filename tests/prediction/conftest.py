@@ -11,13 +11,13 @@ __all__ = ["one_thread"]
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+def trained_regression(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """Train a regression on three word-aligned modalities."""
     return run_pipeline(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture(scope="session")
-def trained_classes(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+def trained_classification(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """Train a classification on two unaligned modalities."""
     return run_pipeline(
         tmp_path_factory.mktemp("classes"),

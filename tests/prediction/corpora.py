@@ -132,7 +132,7 @@ def _as_classes(path: Path) -> None:
     write_sequence(path, root_name="labels", entries=entries, metadata=None)
 
 
-def change(
+def rewrite_csd(
     path: Path,
     alter: Any = lambda _, features, intervals: (features, intervals),
     *,

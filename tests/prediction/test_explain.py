@@ -14,12 +14,19 @@ from dhmd.prediction.model import Model
 from tests.prediction.corpora import CLASSES, SEEDS, Pipeline
 
 
-def test_a_regression_is_explained_from_what_the_train_stage_computed(trained: Pipeline) -> None:
-    corpus = read_corpus(trained.model.parent / "aligned.h5")
-    model = Model(trained.model, "cpu")
+def test_a_regression_is_explained_from_what_the_train_stage_computed(
+    trained_regression: Pipeline,
+) -> None:
+    corpus = read_corpus(trained_regression.model.parent / "aligned.h5")
+    model = Model(trained_regression.model, "cpu")
     explanations = model.explanations(model.read(corpus))
-    stored = [trained.outputs(n) for n in ("prediction", "missing/text", "vertex/homogeneous")]
-    edges, codes = trained.outputs("edges/heterogeneous"), trained.codes("homogeneous")
+    stored = [
+        trained_regression.outputs(n) for n in ("prediction", "missing/text", "vertex/homogeneous")
+    ]
+    edges, codes = (
+        trained_regression.outputs("edges/heterogeneous"),
+        trained_regression.codes("homogeneous"),
+    )
     utterance = next(id for id in explanations.ids if np.isfinite(stored[1][id]).all())
     explanation = explanations[utterance]
     assert explanation.outputs.index.tolist() == list(SEEDS)
@@ -53,21 +60,29 @@ def test_a_regression_is_explained_from_what_the_train_stage_computed(trained: P
 
 
 def test_new_utterances_have_the_code_words_of_the_training_data(
-    trained: Pipeline, tmp_path: Path
+    trained_regression: Pipeline, tmp_path: Path
 ) -> None:
-    model, folder = Model(trained.model), trained.inputs(tmp_path / "new", "words", "vectors")
+    model, folder = (
+        Model(trained_regression.model),
+        trained_regression.inputs(tmp_path / "new", "words", "vectors"),
+    )
     without_data = model.explanations(model.read(folder))
-    model.corpus = trained.model.parent / "aligned.h5"
+    model.corpus = trained_regression.model.parent / "aligned.h5"
     described = model.explanations(model.read(folder))
     whole = model.explanations(model.read(read_corpus(model.corpus)))
     assert described.code_words == whole.code_words != without_data.code_words
 
 
-def test_the_contribution_to_a_class_is_that_to_its_probability(trained_classes: Pipeline) -> None:
-    corpus = read_corpus(trained_classes.model.parent / "aligned.h5")
-    model = Model(trained_classes.model, "cpu")
+def test_the_contribution_to_a_class_is_that_to_its_probability(
+    trained_classification: Pipeline,
+) -> None:
+    corpus = read_corpus(trained_classification.model.parent / "aligned.h5")
+    model = Model(trained_classification.model, "cpu")
     explanations = model.explanations(model.read(corpus))
-    probability, without = trained_classes.outputs(), trained_classes.outputs("missing/vision")
+    probability, without = (
+        trained_classification.outputs(),
+        trained_classification.outputs("missing/vision"),
+    )
     present = dict(zip(explanations.ids, explanations.present_NM.all(1), strict=True))
     utterance = next(
         id for id in explanations.ids if np.isfinite(without[id]).all() and present[id]
@@ -83,8 +98,8 @@ def test_the_contribution_to_a_class_is_that_to_its_probability(trained_classes:
     assert explanations[incomplete].contributions["difference"].isna().all()
 
 
-def test_a_corpus_without_the_models_features_is_refused(trained: Pipeline) -> None:
-    corpus = read_corpus(trained.model.parent / "aligned.h5")
+def test_a_corpus_without_the_models_features_is_refused(trained_regression: Pipeline) -> None:
+    corpus = read_corpus(trained_regression.model.parent / "aligned.h5")
     names = {**corpus.feature_names, "audio": ("one",)}
     with pytest.raises(DhmdError, match="tiny has other features of audio than the training data"):
-        Model(trained.model).read(replace(corpus, feature_names=names))
+        Model(trained_regression.model).read(replace(corpus, feature_names=names))

@@ -15,18 +15,21 @@ from dhmd.data.aligned import read_corpus
 from dhmd.data.csd import open_sequence
 from dhmd.prediction.model import Model, Outputs
 from dhmd.prediction.utterances import Utterances
-from tests.prediction.corpora import CLASSES, SEEDS, Array, Pipeline, change
+from tests.prediction.corpora import CLASSES, SEEDS, Array, Pipeline, rewrite_csd
 
 
 def test_the_training_files_give_the_predictions_of_the_pipeline(
-    trained: Pipeline, tmp_path: Path
+    trained_regression: Pipeline, tmp_path: Path
 ) -> None:
-    folder = trained.inputs(tmp_path / "new")
-    model = Model(trained.model, "cpu")
-    table, expected = model.predict(folder, segments=trained.raw / "labels.csd"), trained.outputs()
+    folder = trained_regression.inputs(tmp_path / "new")
+    model = Model(trained_regression.model, "cpu")
+    table, expected = (
+        model.predict(folder, segments=trained_regression.raw / "labels.csd"),
+        trained_regression.outputs(),
+    )
     assert set(table.index) == set(expected)
     assert len(expected) > 60
-    with open_sequence(trained.raw / "labels.csd") as labels:
+    with open_sequence(trained_regression.raw / "labels.csd") as labels:
         for name, value_S in expected.items():
             row = table.loc[name]
             np.testing.assert_allclose([row[f"seed_{s}"] for s in SEEDS], value_S, atol=1e-5)
@@ -37,7 +40,7 @@ def test_the_training_files_give_the_predictions_of_the_pipeline(
             assert [row["start"], row["end"]] == interval.tolist()
     assert np.ptp(table["mean"]) > 1e-2  # not one constant
     # So does the aligned corpus, and the last prediction can be explained.
-    corpus = read_corpus(trained.model.parent / "aligned.h5")
+    corpus = read_corpus(trained_regression.model.parent / "aligned.h5")
     again = model.predict(corpus)
     columns = [f"seed_{seed}" for seed in SEEDS]
     np.testing.assert_array_equal(again[columns], [expected[name] for name in corpus.ids])
@@ -47,12 +50,12 @@ def test_the_training_files_give_the_predictions_of_the_pipeline(
 
 
 def test_an_unaligned_classification_gives_the_predictions_of_the_pipeline(
-    trained_classes: Pipeline, tmp_path: Path
+    trained_classification: Pipeline, tmp_path: Path
 ) -> None:
-    folder = trained_classes.inputs(tmp_path / "new", "words", "vectors", "visual")
-    labels = trained_classes.raw / "labels.csd"
-    table = Model(trained_classes.model).predict(folder, segments=labels)
-    expected = trained_classes.outputs()
+    folder = trained_classification.inputs(tmp_path / "new", "words", "vectors", "visual")
+    labels = trained_classification.raw / "labels.csd"
+    table = Model(trained_classification.model).predict(folder, segments=labels)
+    expected = trained_classification.outputs()
     assert set(expected) <= set(table.index)  # one without words and vision, but with audio
     assert len(expected) > 60
     for name, probability_SC in expected.items():
@@ -68,23 +71,28 @@ def test_an_unaligned_classification_gives_the_predictions_of_the_pipeline(
             assert probability == pytest.approx(probability_C.max(), abs=1e-5)
 
 
-def test_files_may_have_their_names_at_the_source(trained: Pipeline, tmp_path: Path) -> None:
-    first, second = trained.inputs(tmp_path / "a"), trained.inputs(tmp_path / "b")
+def test_files_may_have_their_names_at_the_source(
+    trained_regression: Pipeline, tmp_path: Path
+) -> None:
+    first, second = (
+        trained_regression.inputs(tmp_path / "a"),
+        trained_regression.inputs(tmp_path / "b"),
+    )
     for path in second.iterdir():
         path.rename(second / f"Tiny_{path.name}")
-    model = Model(trained.model)
+    model = Model(trained_regression.model)
     assert_frame_equal(model.predict(first), model.predict(second))
 
 
 def test_words_that_would_be_cut_off_are_an_error_unless_allowed(
-    trained: Pipeline, tmp_path: Path
+    trained_regression: Pipeline, tmp_path: Path
 ) -> None:
-    folder, segments = trained.inputs(tmp_path / "new"), tmp_path / "segments.csv"
+    folder, segments = trained_regression.inputs(tmp_path / "new"), tmp_path / "segments.csv"
     with open_sequence(folder / "words.csd") as words:
         ends = {video: words.read(video).intervals.max() for video in words.ids}
     lines = ["video,start,end", *(f"{video},0,{end}" for video, end in ends.items())]
     segments.write_text("\n".join(lines), encoding="utf-8")
-    model = Model(trained.model)
+    model = Model(trained_regression.model)
     # The model was aligned with nine steps a segment at most.
     with pytest.raises(DhmdError, match=r"words \(\d\d%\) would be cut off, .* reads 9 words"):
         model.run(folder, segments=segments)
@@ -98,60 +106,65 @@ def test_words_that_would_be_cut_off_are_an_error_unless_allowed(
 
 
 def test_segments_from_a_csv_file_equal_those_from_the_labels(
-    trained: Pipeline, tmp_path: Path
+    trained_regression: Pipeline, tmp_path: Path
 ) -> None:
-    folder, lines = trained.inputs(tmp_path / "new"), ["end,video,start,remark"]
-    with open_sequence(trained.raw / "labels.csd") as labels:
+    folder, lines = trained_regression.inputs(tmp_path / "new"), ["end,video,start,remark"]
+    with open_sequence(trained_regression.raw / "labels.csd") as labels:
         for video in labels.ids:
             for start, end in labels.read(video).intervals.tolist():
                 lines.append(f'{end!r},{video},{start!r},"so, so"')
     (tmp_path / "segments.csv").write_text("\n".join(lines), encoding="utf-8-sig")
     a, b = (
-        Model(trained.model).predict(folder, segments=segments)
-        for segments in (trained.raw / "labels.csd", tmp_path / "segments.csv")
+        Model(trained_regression.model).predict(folder, segments=segments)
+        for segments in (trained_regression.raw / "labels.csd", tmp_path / "segments.csv")
     )
     assert_frame_equal(a, b)
 
 
-def test_a_missing_file_is_an_absent_modality(trained: Pipeline, tmp_path: Path) -> None:
-    without = trained.inputs(tmp_path / "without", "words", "vectors", "visual")
-    silent = trained.inputs(tmp_path / "silent")
+def test_a_missing_file_is_an_absent_modality(trained_regression: Pipeline, tmp_path: Path) -> None:
+    without = trained_regression.inputs(tmp_path / "without", "words", "vectors", "visual")
+    silent = trained_regression.inputs(tmp_path / "silent")
     # Audio without a single row is absent in each segment, as in the pipeline.
-    change(silent / "acoustic.csd", lambda _, rows, times: (rows[:0], times[:0]))
-    labels = trained.raw / "labels.csd"
-    a, b = (Model(trained.model).run(folder, segments=labels) for folder in (without, silent))
+    rewrite_csd(silent / "acoustic.csd", lambda _, rows, times: (rows[:0], times[:0]))
+    labels = trained_regression.raw / "labels.csd"
+    a, b = (
+        Model(trained_regression.model).run(folder, segments=labels) for folder in (without, silent)
+    )
     assert a.notes[0] == (
         f"{without} has no acoustic.csd or Tiny_acoustic.csd: audio is treated as absent"
     )
     assert_frame_equal(a.table(), b.table())
-    whole = trained.outputs()
+    whole = trained_regression.outputs()
     differing = [abs(v - whole[name][0]) for name, v in a.table()["seed_4"].items()]
     assert max(differing) > 1e-3
 
 
-def test_a_modality_may_lack_some_videos(trained: Pipeline, tmp_path: Path) -> None:
-    folder, labels = trained.inputs(tmp_path / "new"), trained.raw / "labels.csd"
-    change(
+def test_a_modality_may_lack_some_videos(trained_regression: Pipeline, tmp_path: Path) -> None:
+    folder, labels = (
+        trained_regression.inputs(tmp_path / "new"),
+        trained_regression.raw / "labels.csd",
+    )
+    rewrite_csd(
         folder / "acoustic.csd",
         lambda video, rows, times: None if video == "25522" else (rows, times),
     )
-    predicted = Model(trained.model).run(folder, segments=labels)
+    predicted = Model(trained_regression.model).run(folder, segments=labels)
     assert predicted.notes[0] == (
         "1 of 11 videos are not in acoustic (25522): they are kept, and their audio is absent"
     )
-    table, expected = predicted.table(), trained.outputs()
+    table, expected = predicted.table(), trained_regression.outputs()
     assert set(table.index) == set(expected)
     gap = {name: abs(value - expected[name][0]) for name, value in table["seed_4"].items()}
     assert max(value for name, value in gap.items() if name.startswith("25522[")) > 1e-3
     assert max(value for name, value in gap.items() if not name.startswith("25522[")) < 1e-5
 
 
-def test_omitted_segments_are_reported(trained: Pipeline, tmp_path: Path) -> None:
-    folder, segments = trained.inputs(tmp_path / "new"), tmp_path / "segments.csv"
+def test_omitted_segments_are_reported(trained_regression: Pipeline, tmp_path: Path) -> None:
+    folder, segments = trained_regression.inputs(tmp_path / "new"), tmp_path / "segments.csv"
     segments.write_text(
         "video,start,end\n25522,0,0\n25522,0,6\nnobody,0,3\n25522,5000,5001\n", encoding="utf-8"
     )
-    predicted = Model(trained.model).run(folder, segments=segments, truncate=True)
+    predicted = Model(trained_regression.model).run(folder, segments=segments, truncate=True)
     assert list(predicted.table().index) == ["25522[1]"]
     assert "left out, because no file has them: nobody" in predicted.notes
     assert predicted.notes[0] == (
@@ -159,27 +172,29 @@ def test_omitted_segments_are_reported(trained: Pipeline, tmp_path: Path) -> Non
     )
     segments.write_text("video,start,end\nnobody,0,3\n", encoding="utf-8")
     with pytest.raises(DhmdError, match=r"is left to predict: .*no file has them.*nobody"):
-        Model(trained.model).run(folder, segments=segments)
+        Model(trained_regression.model).run(folder, segments=segments)
 
 
 def test_values_that_are_not_finite_are_cleaned_as_in_the_pipeline(
-    trained: Pipeline, tmp_path: Path
+    trained_regression: Pipeline, tmp_path: Path
 ) -> None:
-    predicted = Model(trained.model).run(trained.inputs(tmp_path / "new"))
+    predicted = Model(trained_regression.model).run(trained_regression.inputs(tmp_path / "new"))
     assert any("count as missing" in note for note in predicted.notes)
 
 
-def altered_model(trained: Pipeline, folder: Path, key: str, value: object) -> Path:
-    shutil.copytree(trained.model, folder)
+def copy_altered_model(trained_regression: Pipeline, folder: Path, key: str, value: object) -> Path:
+    shutil.copytree(trained_regression.model, folder)
     content = json.loads((folder / "model.json").read_text())
     content[key] = value
     (folder / "model.json").write_text(json.dumps(content))
     return folder
 
 
-def test_a_model_folder_without_origin_is_refused(trained: Pipeline, tmp_path: Path) -> None:
-    model = altered_model(trained, tmp_path / "null", "origin", None)
-    folder = trained.inputs(tmp_path / "new")
+def test_a_model_folder_without_origin_is_refused(
+    trained_regression: Pipeline, tmp_path: Path
+) -> None:
+    model = copy_altered_model(trained_regression, tmp_path / "null", "origin", None)
+    folder = trained_regression.inputs(tmp_path / "new")
     with pytest.raises(DhmdError, match="does not describe how its training data was prepared"):
         Model(model).run(folder)
 
@@ -194,19 +209,19 @@ def test_a_model_folder_without_origin_is_refused(trained: Pipeline, tmp_path: P
     ],
 )
 def test_a_damaged_description_is_refused(
-    trained: Pipeline, tmp_path: Path, key: str, value: object, sentence: str
+    trained_regression: Pipeline, tmp_path: Path, key: str, value: object, sentence: str
 ) -> None:
-    model = altered_model(trained, tmp_path / "model", key, value)
+    model = copy_altered_model(trained_regression, tmp_path / "model", key, value)
     with pytest.raises(DhmdError, match=sentence):
-        Model(model).run(trained.inputs(tmp_path / "new"))
+        Model(model).run(trained_regression.inputs(tmp_path / "new"))
 
 
-def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
+def test_a_diverged_seed_is_left_out(trained_regression: Pipeline, tmp_path: Path) -> None:
     model = tmp_path / "model"
-    shutil.copytree(trained.model, model)
+    shutil.copytree(trained_regression.model, model)
     with open(model / "history.csv", "a", encoding="utf-8") as stream:
         stream.write("7,1,diverged,1\n")
-    folder = trained.inputs(tmp_path / "new")
+    folder = trained_regression.inputs(tmp_path / "new")
     predicted = Model(model).run(folder)
     assert predicted.seeds == (4,)
     assert "seed 7 diverged in training and is left out" in predicted.notes
@@ -227,13 +242,17 @@ def test_a_diverged_seed_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
         Model(model).run(folder)
 
 
-def test_a_model_needs_only_weights_and_descriptions(trained: Pipeline, tmp_path: Path) -> None:
+def test_a_model_needs_only_weights_and_descriptions(
+    trained_regression: Pipeline, tmp_path: Path
+) -> None:
     model = tmp_path / "model"
     model.mkdir()
     for name in ("model.json", "seed-4.safetensors", "seed-7.safetensors"):
-        shutil.copy(trained.model / name, model)
-    folder = trained.inputs(tmp_path / "new")
-    assert_frame_equal(Model(model).predict(folder), Model(trained.model).predict(folder))
+        shutil.copy(trained_regression.model / name, model)
+    folder = trained_regression.inputs(tmp_path / "new")
+    assert_frame_equal(
+        Model(model).predict(folder), Model(trained_regression.model).predict(folder)
+    )
 
 
 def test_an_absent_gpu_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ from dhmd.prediction.page import media_by_video, write_page
 from dhmd.report.page import render_template
 from dhmd.report.utterances import utterances_view
 from tests.browser import Browser, chromium, needs_chromium
-from tests.prediction.corpora import CLASSES, Pipeline, change
+from tests.prediction.corpora import CLASSES, Pipeline, rewrite_csd
 
 SEGMENTS = "document.querySelectorAll('.segment').length"
 DETAILS = "document.querySelector('.details').innerText"
 
 
-def embedded(page: Path) -> dict[str, Any]:
+def read_embedded_data(page: Path) -> dict[str, Any]:
     """Return the JSON data in a page."""
     (text,) = re.findall(
         r'<script type="application/json">(.*?)</script>', page.read_text("utf-8"), re.S
@@ -51,7 +51,7 @@ def copy_with_hostile_words(pipeline: Pipeline, folder: Path) -> Path:
         words[0, 0] = b"</script><script>document.title='seized'</script>"
         return words, intervals
 
-    change(folder / "words.csd", alter)
+    rewrite_csd(folder / "words.csd", alter)
     return folder
 
 
@@ -63,9 +63,9 @@ def write_silence(path: Path) -> Path:
     return path
 
 
-def test_the_page_contains_the_predictions(trained: Pipeline, tmp_path: Path) -> None:
-    table, page = predict(trained, trained.inputs(tmp_path / "new"))
-    items = embedded(page)["items"]
+def test_the_page_contains_the_predictions(trained_regression: Pipeline, tmp_path: Path) -> None:
+    table, page = predict(trained_regression, trained_regression.inputs(tmp_path / "new"))
+    items = read_embedded_data(page)["items"]
     assert [item["id"] for item in items] == table.index.tolist()
     for item, (_, row) in zip(items, table.iterrows(), strict=True):
         assert np.mean(item["shown"]) == pytest.approx(row["mean"], abs=1e-3)
@@ -74,23 +74,32 @@ def test_the_page_contains_the_predictions(trained: Pipeline, tmp_path: Path) ->
 
 
 def test_the_page_plays_media_files_next_to_the_input(
-    trained: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained_regression: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, page = trained.inputs(tmp_path / "new"), tmp_path / "out" / "page.html"
+    folder, page = trained_regression.inputs(tmp_path / "new"), tmp_path / "out" / "page.html"
     page.parent.mkdir()
-    video = Model(trained.model, "cpu").read(folder, truncate=True).ids[0].partition("[")[0]
+    video = (
+        Model(trained_regression.model, "cpu").read(folder, truncate=True).ids[0].partition("[")[0]
+    )
     write_silence(folder / f"{video}.wav")
-    command = ["predict", str(folder), "--model", str(trained.model), "--truncate"]
+    command = ["predict", str(folder), "--model", str(trained_regression.model), "--truncate"]
     assert main([*command, "--html", str(page)]) == 0
     assert capsys.readouterr().out.startswith(f"wrote {page}: a page of ")
-    assert embedded(page)["media"][video] == {"src": f"../new/{video}.wav", "element": "audio"}
-    assert main([*command, "--html", str(trained.model / "page.html")]) == 1
-    assert not (trained.model / "page.html").exists()
+    assert read_embedded_data(page)["media"][video] == {
+        "src": f"../new/{video}.wav",
+        "element": "audio",
+    }
+    assert main([*command, "--html", str(trained_regression.model / "page.html")]) == 1
+    assert not (trained_regression.model / "page.html").exists()
 
 
 @needs_chromium
-def test_the_page_of_a_regression_explains_a_segment(trained: Pipeline, tmp_path: Path) -> None:
-    table, page = predict(trained, copy_with_hostile_words(trained, tmp_path / "new"))
+def test_the_page_of_a_regression_explains_a_segment(
+    trained_regression: Pipeline, tmp_path: Path
+) -> None:
+    table, page = predict(
+        trained_regression, copy_with_hostile_words(trained_regression, tmp_path / "new")
+    )
     with chromium(tmp_path / "profile") as browser:
         browser.open(page)
         assert browser.evaluate(SEGMENTS) == len(table)
@@ -112,13 +121,18 @@ def test_the_page_of_a_regression_explains_a_segment(trained: Pipeline, tmp_path
 
 @needs_chromium
 def test_the_page_of_a_classification_plays_audio(
-    trained_classes: Pipeline, tmp_path: Path
+    trained_classification: Pipeline, tmp_path: Path
 ) -> None:
-    folder = trained_classes.inputs(tmp_path / "new", "words", "vectors", "visual")
+    folder = trained_classification.inputs(tmp_path / "new", "words", "vectors", "visual")
     (tmp_path / "media").mkdir()
-    video = Model(trained_classes.model, "cpu").read(folder, truncate=True).ids[0].partition("[")[0]
+    video = (
+        Model(trained_classification.model, "cpu")
+        .read(folder, truncate=True)
+        .ids[0]
+        .partition("[")[0]
+    )
     sound = write_silence(tmp_path / "media" / f"{video}.wav")
-    table, page = predict(trained_classes, folder, sound.parent)
+    table, page = predict(trained_classification, folder, sound.parent)
     with chromium(tmp_path / "profile") as browser:
         browser.open(page)
         assert browser.evaluate(SEGMENTS) == len(table)

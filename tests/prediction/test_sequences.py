@@ -18,7 +18,7 @@ from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.csd import write_sequence
 from dhmd.prediction.model import Model
 from dhmd.prediction.sequences import find_files, pause_segments, read_segments
-from tests.prediction.corpora import Pipeline, change
+from tests.prediction.corpora import Pipeline, rewrite_csd
 
 MODALITIES = ("text", "audio")
 
@@ -31,14 +31,14 @@ def origin(reference: str = "words", **files: str) -> Origin:
     )
 
 
-def with_files(folder: Path, *names: str) -> Path:
+def create_files(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / name).touch()
     return folder
 
 
 def test_files_are_found_by_sequence_and_by_name_at_the_source(tmp_path: Path) -> None:
-    with_files(tmp_path, "words.csd", "COVAREP.csd", "labels.csd", "notes.txt")
+    create_files(tmp_path, "words.csd", "COVAREP.csd", "labels.csd", "notes.txt")
     files = find_files(tmp_path, origin(acoustic="COVAREP.csd", vectors="GloVe.csd"), MODALITIES)
     assert files.paths == {
         "words": tmp_path / "words.csd",
@@ -49,20 +49,20 @@ def test_files_are_found_by_sequence_and_by_name_at_the_source(tmp_path: Path) -
 
 
 def test_an_ambiguous_name_is_not_used(tmp_path: Path) -> None:
-    with_files(tmp_path, "words.csd", "features.csd")
+    create_files(tmp_path, "words.csd", "features.csd")
     shared = origin(acoustic="features.csd", vectors="features.csd")
     with pytest.raises(DhmdError, match=r"add at least one of vectors\.csd, acoustic\.csd"):
         find_files(tmp_path, shared, MODALITIES)
     # The name of the words' own sequence cannot be another sequence's file.
     files = find_files(
-        with_files(tmp_path, "vectors.csd"), origin(acoustic="words.csd"), MODALITIES
+        create_files(tmp_path, "vectors.csd"), origin(acoustic="words.csd"), MODALITIES
     )
     assert files.modalities == ("text",)
 
 
 def test_text_may_be_the_reference_sequence(tmp_path: Path) -> None:
     reference_origin = origin(reference="vectors")
-    files = find_files(with_files(tmp_path, "vectors.csd"), reference_origin, ("text",))
+    files = find_files(create_files(tmp_path, "vectors.csd"), reference_origin, ("text",))
     assert files.paths == {"vectors": tmp_path / "vectors.csd"}
 
 
@@ -79,7 +79,7 @@ def test_unusable_directories_are_refused(
     tmp_path: Path, names: tuple[str, ...], sentence: str
 ) -> None:
     with pytest.raises(DhmdError, match=sentence):
-        find_files(with_files(tmp_path, *names), origin(acoustic="A.csd"), MODALITIES)
+        find_files(create_files(tmp_path, *names), origin(acoustic="A.csd"), MODALITIES)
 
 
 def test_an_unknown_modality_is_refused(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_videos_are_divided_at_pauses(tmp_path: Path) -> None:
 
 
 def replace_words_by_numbers(folder: Path) -> None:
-    change(folder / "words.csd", lambda _, rows, times: (np.ones((len(rows), 1)), times))
+    rewrite_csd(folder / "words.csd", lambda _, rows, times: (np.ones((len(rows), 1)), times))
 
 
 def replace_audio_by_words(folder: Path) -> None:
@@ -194,11 +194,11 @@ def replace_audio_by_words(folder: Path) -> None:
 
 
 def remove_columns(folder: Path) -> None:
-    change(folder / "visual.csd", lambda _, rows, times: (rows[:, :5], times))
+    rewrite_csd(folder / "visual.csd", lambda _, rows, times: (rows[:, :5], times))
 
 
 def rename_a_column(folder: Path) -> None:
-    change(folder / "visual.csd", names=lambda names: (names[0], "brow", *names[2:]))
+    rewrite_csd(folder / "visual.csd", names=lambda names: (names[0], "brow", *names[2:]))
 
 
 def truncate_text(folder: Path) -> None:
@@ -207,7 +207,7 @@ def truncate_text(folder: Path) -> None:
 
 
 def remove_columns_of_one_entry(folder: Path) -> None:
-    change(
+    rewrite_csd(
         folder / "visual.csd",
         lambda video, rows, times: (rows[:, :3] if video == "255224" else rows, times),
     )
@@ -231,59 +231,59 @@ def remove_columns_of_one_entry(folder: Path) -> None:
     ],
 )
 def test_features_that_do_not_fit_the_model_are_refused(
-    trained: Pipeline, tmp_path: Path, damage: Callable[[Path], Any], sentence: str
+    trained_regression: Pipeline, tmp_path: Path, damage: Callable[[Path], Any], sentence: str
 ) -> None:
-    folder = trained.inputs(tmp_path / "new")
+    folder = trained_regression.inputs(tmp_path / "new")
     damage(folder)
     with pytest.raises(DhmdError, match=sentence):
-        Model(trained.model).run(folder)
+        Model(trained_regression.model).run(folder)
 
 
 def test_columns_without_names_are_accepted_with_a_warning(
-    trained: Pipeline, tmp_path: Path
+    trained_regression: Pipeline, tmp_path: Path
 ) -> None:
-    folder = trained.inputs(tmp_path / "new")
+    folder = trained_regression.inputs(tmp_path / "new")
     path = folder / "visual.csd"
-    change(path, names=lambda _: None)
-    predicted = Model(trained.model).run(folder)
+    rewrite_csd(path, names=lambda _: None)
+    predicted = Model(trained_regression.model).run(folder)
     assert predicted.notes[0] == (
         f"{path} has no column names, so the order of its columns is not checked"
     )
-    named = Model(trained.model).run(trained.inputs(tmp_path / "named"))
+    named = Model(trained_regression.model).run(trained_regression.inputs(tmp_path / "named"))
     assert_frame_equal(predicted.table(), named.table())
 
 
-def test_a_video_with_only_words_is_left_out(trained: Pipeline, tmp_path: Path) -> None:
-    folder = trained.inputs(tmp_path / "new", "words", "acoustic")
-    change(
+def test_a_video_with_only_words_is_left_out(trained_regression: Pipeline, tmp_path: Path) -> None:
+    folder = trained_regression.inputs(tmp_path / "new", "words", "acoustic")
+    rewrite_csd(
         folder / "acoustic.csd",
         lambda video, rows, times: None if video == "25522" else (rows, times),
     )
-    predicted = Model(trained.model).run(folder)
+    predicted = Model(trained_regression.model).run(folder)
     assert any("segments are empty and left out (25522[0]: no " in n for n in predicted.notes)
     assert "25522[0]" not in predicted.table().index
 
 
 def test_features_of_another_extractor_are_refused_by_name(
-    trained: Pipeline, tmp_path: Path
+    trained_regression: Pipeline, tmp_path: Path
 ) -> None:
     opensmile = {"name": "openSMILE", "version": "3.0.2", "settings": {"set": "eGeMAPSv02"}}
-    folder = trained.inputs(tmp_path / "new")
-    expected = Model(trained.model).run(folder).table()
-    change(folder / "acoustic.csd", metadata={"extractor": opensmile})
+    folder = trained_regression.inputs(tmp_path / "new")
+    expected = Model(trained_regression.model).run(folder).table()
+    rewrite_csd(folder / "acoustic.csd", metadata={"extractor": opensmile})
     with pytest.raises(
         DhmdError,
         match=r"acoustic\.csd has features of openSMILE 3\.0\.2 \(set eGeMAPSv02\), but.* "
         r"trained on Tiny_acoustic\.csd, .*COVAREP and FACET cannot be applied to new videos",
     ):
-        Model(trained.model).run(folder)
+        Model(trained_regression.model).run(folder)
     # A model that was trained on such features reads no others.
-    model = shutil.copytree(trained.model, tmp_path / "model")
+    model = shutil.copytree(trained_regression.model, tmp_path / "model")
     content = json.loads((model / "model.json").read_text())
     content["origin"]["extractors"] = {"acoustic": opensmile}
     (model / "model.json").write_text(json.dumps(content))
     assert_frame_equal(Model(model).run(folder).table(), expected)
     older = opensmile | {"version": "2.9"}
-    change(folder / "acoustic.csd", metadata={"extractor": older})
+    rewrite_csd(folder / "acoustic.csd", metadata={"extractor": older})
     with pytest.raises(DhmdError, match=r"openSMILE 2\.9 .* but features of openSMILE 3\.0\.2"):
         Model(model).run(folder)

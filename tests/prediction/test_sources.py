@@ -18,7 +18,7 @@ from dhmd.data.csd import write_sequence
 from dhmd.prediction.model import Model
 from tests.data.text.tiny import write_tiny
 from tests.prediction.corpora import Pipeline
-from tests.test_api import small_demo
+from tests.test_api import shrink_demo
 
 ROOT = Path(__file__).parents[2]
 SRT = """1
@@ -38,7 +38,7 @@ def words_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     root = tmp_path_factory.mktemp("root")
     shutil.copytree(ROOT / "recipes", root / "recipes")
     shutil.copy(ROOT / "params.yaml", root)
-    small_demo(root)
+    shrink_demo(root)
     settings = {
         "model.modalities": ["text", "audio"],
         "features.text": "contextual",
@@ -127,7 +127,7 @@ def test_several_transcripts_take_the_other_modalities_from_a_folder(
 
 
 def test_unusable_inputs_are_refused_in_one_sentence(
-    words_model: Model, trained: Pipeline, tmp_path: Path
+    words_model: Model, trained_regression: Pipeline, tmp_path: Path
 ) -> None:
     path = tmp_path / "talk.srt"
     path.write_text(SRT, encoding="utf-8")
@@ -150,7 +150,11 @@ def test_unusable_inputs_are_refused_in_one_sentence(
             pd.DataFrame({"text": ["so"], "start": [2.0], "end": [1.0]}),
             "start and end must be numbers of seconds",
         ),
-        (trained_model := Model(trained.model), path, "reads text as vectors and not as words"),
+        (
+            trained_model := Model(trained_regression.model),
+            path,
+            "reads text as vectors and not as words",
+        ),
     ):
         with pytest.raises(DhmdError, match=sentence):
             model.run(source)

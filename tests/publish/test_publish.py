@@ -17,15 +17,15 @@ from dhmd.config.schema import as_json
 from dhmd.evaluation.config import EvaluateConfig
 from dhmd.evaluation.job import evaluate_job
 from dhmd.publish import export
-from tests.prediction.conftest import one_thread, trained, trained_classes
+from tests.prediction.conftest import one_thread, trained_classification, trained_regression
 from tests.prediction.corpora import Pipeline, recipe
 from tests.publish.hub import Hub, running_hub
 
-__all__ = ["one_thread", "trained", "trained_classes"]
+__all__ = ["one_thread", "trained_classification", "trained_regression"]
 
 
 @pytest.fixture
-def project(trained: Pipeline, tmp_path: Path) -> Path:
+def project(trained_regression: Pipeline, tmp_path: Path) -> Path:
     """Create a repository with the dataset config and the evaluation of the trained model."""
     root = tmp_path / "project"
     (root / "recipes").mkdir(parents=True)
@@ -33,12 +33,12 @@ def project(trained: Pipeline, tmp_path: Path) -> Path:
     del config["name"]
     (root / "recipes" / "tiny.yaml").write_text(yaml.safe_dump(config))
     (root / "params.yaml").touch()
-    folder = trained.model.parent
+    folder = trained_regression.model.parent
     evaluate_job(
         EvaluateConfig(),
         folder / "aligned.h5",
         folder / "pretrained",
-        trained.model,
+        trained_regression.model,
         None,
         root / "metrics" / "tiny",
     )
@@ -66,13 +66,13 @@ def _dhmd(hub: Hub, folder: Path, *commands: list[str]) -> list[str]:
 
 
 def test_a_model_from_the_hub_predicts_the_same_bits(
-    trained: Pipeline, project: Path, tmp_path: Path
+    trained_regression: Pipeline, project: Path, tmp_path: Path
 ) -> None:
-    model, out, inputs = str(trained.model), str(tmp_path / "out"), tmp_path / "inputs"
+    model, out, inputs = str(trained_regression.model), str(tmp_path / "out"), tmp_path / "inputs"
     names = [model, out, "me/tiny", "me/tiny@main"]
     commands = [["export", model, "--out", out, "--push", "me/tiny", "--private"]]
     for number, name in enumerate(names):
-        words = [str(trained.inputs(inputs / str(number))), "--output", f"{number}.csv"]
+        words = [str(trained_regression.inputs(inputs / str(number))), "--output", f"{number}.csv"]
         commands.append(["predict", *words, "--model", name, "--device", "cpu"])
     with running_hub() as hub:
         printed = _dhmd(hub, project, *commands)
@@ -96,9 +96,9 @@ def test_the_error_for_a_model_that_is_not_on_the_hub_is_one_line(tmp_path: Path
 
 
 def test_the_card_has_the_evaluated_scores_beside_the_trivial_baselines(
-    trained: Pipeline, project: Path, tmp_path: Path
+    trained_regression: Pipeline, project: Path, tmp_path: Path
 ) -> None:
-    export(trained.model, tmp_path / "out", root=project, license_="cc-by-4.0")
+    export(trained_regression.model, tmp_path / "out", root=project, license_="cc-by-4.0")
     card = ModelCard.load(tmp_path / "out" / "README.md")
     summary = json.loads((project / "metrics" / "tiny" / "metrics.json").read_text())["test"]
     assert card.data.license == "cc-by-4.0"
@@ -120,28 +120,30 @@ def test_the_card_has_the_evaluated_scores_beside_the_trivial_baselines(
 
 
 def test_the_card_of_a_model_without_evaluation_has_no_scores(
-    trained_classes: Pipeline, tmp_path: Path
+    trained_classification: Pipeline, tmp_path: Path
 ) -> None:
-    export(trained_classes.model, tmp_path / "out")
+    export(trained_classification.model, tmp_path / "out")
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert "This export has no scores" in card.text
     assert "classification with the classes against, neutral, for." in card.text
     assert card.data.license == "other"
 
 
-def test_weights_have_ordinary_permissions(trained: Pipeline, tmp_path: Path) -> None:
+def test_weights_have_ordinary_permissions(trained_regression: Pipeline, tmp_path: Path) -> None:
     umask = os.umask(0o022)
     try:
-        export(trained.model, tmp_path / "out")
+        export(trained_regression.model, tmp_path / "out")
     finally:
         os.umask(umask)
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {0o644}
 
 
-def test_a_directory_with_files_is_not_replaced(trained: Pipeline, tmp_path: Path) -> None:
+def test_a_directory_with_files_is_not_replaced(
+    trained_regression: Pipeline, tmp_path: Path
+) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(
         DhmdError, match="exists and is not an empty directory: choose another --out"
     ):
-        export(trained.model, tmp_path)
+        export(trained_regression.model, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -24,7 +24,9 @@ from dhmd.report.model_charts import mean_activation, principal_plane, used_code
 from dhmd.report.utterances import utterance_errors
 
 
-def data(labels: Any, values: Any = ((0.0,),), task: str = "regression", **more: Any) -> ReportData:
+def build_data(
+    labels: Any, values: Any = ((0.0,),), task: str = "regression", **more: Any
+) -> ReportData:
     """Build a `ReportData` with only the attributes that the functions read."""
     corpus = SimpleNamespace(
         low=more.pop("low", -3.0),
@@ -53,20 +55,20 @@ def test_used_codes_leave_out_dead_ones() -> None:
 
 
 def test_label_groups_are_signs_or_classes() -> None:
-    groups = data([1.0, 1.0, 0.0, -1.0, -2.0]).label_groups()
+    groups = build_data([1.0, 1.0, 0.0, -1.0, -2.0]).label_groups()
     assert {name: int(mask.sum()) for name, mask in groups.items()} == {
         "negative": 2,
         "neutral": 1,
         "positive": 2,
     }
-    classes = data([0.0, 1.0, 1.0], task="classification", class_names=("no", "yes"))
+    classes = build_data([0.0, 1.0, 1.0], task="classification", class_names=("no", "yes"))
     assert {n: int(mask.sum()) for n, mask in classes.label_groups().items()} == {"no": 1, "yes": 2}
 
 
 def test_confusion_counts_round_labels_like_acc7() -> None:
     labels = [-2.6, 0.5, 1.5, 3.0]
     values = [[-3.4, 0.49, 2.5, 2.6], [-2.4, -0.6, 1.4, 9.0]]
-    counts = confusion_counts(data(labels, values))
+    counts = confusion_counts(build_data(labels, values))
     expected = np.zeros((7, 7), dtype=int)
     for row in values:
         for label, value in zip(labels, row, strict=True):
@@ -77,12 +79,12 @@ def test_confusion_counts_round_labels_like_acc7() -> None:
 
 
 def test_a_narrower_range_has_fewer_classes() -> None:
-    few = data([-1.0, 0.4, 1.0], [[0.6, 0.0, 2.0]], low=-1.0, high=1.0)
+    few = build_data([-1.0, 0.4, 1.0], [[0.6, 0.0, 2.0]], low=-1.0, high=1.0)
     assert few.classes == ("-1", "0", "1")
     assert confusion_counts(few).tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 1]]
-    named = data([0.0, 1.0, 2.0], [[0.0, 2.0, 2.0]], "classification")
+    named = build_data([0.0, 1.0, 2.0], [[0.0, 2.0, 2.0]], "classification")
     assert confusion_counts(named).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 1]]
-    sets = data([0b1011, 0b1100], [[0b1001, 0b1110]], "multilabel")
+    sets = build_data([0b1011, 0b1100], [[0b1001, 0b1110]], "multilabel")
     assert confusion_counts(sets).tolist() == [[1, 0, 0], [1, 0, 0], [0, 1, 1]]
     assert sets.names_of(sets.labels) == ["a+b", "c"]
 
@@ -99,7 +101,7 @@ def test_the_calibration_error_equals_a_loop(pairs: list[tuple[float, bool]]) ->
         abs(sum(c for c, _ in members) - sum(correct for _, correct in members))
         for members in bins.values()
     ) / len(pairs)
-    report_data = data(labels, task="classification", class_names=("a", "b"))
+    report_data = build_data(labels, task="classification", class_names=("a", "b"))
     error = calibration_error(*confidences(report_data, probabilities))
     assert error == pytest.approx(expected, abs=1e-12)
 
@@ -148,5 +150,5 @@ def test_titles_and_numbers_are_formatted() -> None:
     assert format_mean(seed_statistics(pd.Series([1.0, 2.0]))) == "1.500 ± 0.707"
     assert format_mean(seed_statistics(pd.Series([1.0]))) == "1.000"
     assert format_mean(seed_statistics(pd.Series([1.0, np.nan]))) == "-"
-    note = data([0.0], [[0.0]] * 3).note(num_seeds=1)
+    note = build_data([0.0], [[0.0]] * 3).note(num_seeds=1)
     assert note == "toy · test, n = 1 utterances · first of 3 seeds"

@@ -70,7 +70,7 @@ def repository(toy_paths: DatasetPaths, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def copy(repository: Path, tmp_path: Path) -> Path:
+def repository_copy(repository: Path, tmp_path: Path) -> Path:
     """Copy the repository for a test that changes it."""
     shutil.copytree(repository, tmp_path / "copy")
     return tmp_path / "copy"
@@ -80,11 +80,13 @@ def own_page(root: Path, name: str) -> Page:
     return Page((root / "reports" / name / "index.html").read_text("utf-8"))
 
 
-def test_one_page_has_two_datasets(copy: Path) -> None:
+def test_one_page_has_two_datasets(repository_copy: Path) -> None:
     # The partial output of a killed `report` stage is not a report.
-    shutil.copytree(copy / "reports/toy", copy / "reports/.partial-0123456789ab-toy")
-    assert reported_datasets(copy) == ["demo", "toy"]
-    html, warnings = build_site(copy, ["demo", "toy"])
+    shutil.copytree(
+        repository_copy / "reports/toy", repository_copy / "reports/.partial-0123456789ab-toy"
+    )
+    assert reported_datasets(repository_copy) == ["demo", "toy"]
+    html, warnings = build_site(repository_copy, ["demo", "toy"])
     assert warnings == []
     page = Page(html)
     assert page.faults == []
@@ -92,7 +94,7 @@ def test_one_page_has_two_datasets(copy: Path) -> None:
     assert page.broken_references() == []
     assert page.external_addresses() == []
     assert page.count("article") == 2
-    figures = [own_page(copy, name).count("svg") for name in ("demo", "toy")]
+    figures = [own_page(repository_copy, name).count("svg") for name in ("demo", "toy")]
     assert page.count("svg") == sum(figures)
     text = " ".join(page.words)
     assert "Generated data with noisy labels" in text  # the title of the dataset config
@@ -115,53 +117,53 @@ def test_provenance_is_only_in_the_page_of_all_datasets(repository: Path) -> Non
     assert "cccccccccccc" not in own_page(repository, "demo").text
 
 
-def test_stale_figures_are_marked(copy: Path) -> None:
-    path = copy / "metrics" / "demo" / "details" / "ablations.json"
+def test_stale_figures_are_marked(repository_copy: Path) -> None:
+    path = repository_copy / "metrics" / "demo" / "details" / "ablations.json"
     path.write_text(path.read_text("utf-8") + "\n")
-    (copy / "dvc.lock").unlink()
-    html, (warning,) = build_site(copy, ["demo"])
+    (repository_copy / "dvc.lock").unlink()
+    html, (warning,) = build_site(repository_copy, ["demo"])
     assert warning.startswith("reports/demo was made from different metrics")
     page = Page(html)
     assert sum(values.get("class") == "warn" for _, values in page.elements) == 2  # and no lock
 
 
-def test_missing_and_broken_reports_are_named(copy: Path) -> None:
-    report = copy / "reports" / "demo" / "report.json"
-    (copy / "reports" / "toy" / "pictures" / "results.svg").unlink()
+def test_missing_and_broken_reports_are_named(repository_copy: Path) -> None:
+    report = repository_copy / "reports" / "demo" / "report.json"
+    (repository_copy / "reports" / "toy" / "pictures" / "results.svg").unlink()
     with pytest.raises(DhmdError, match=r"pictures/results\.svg does not exist; run dvc repro"):
-        build_site(copy, ["toy"])
-    (copy / "metrics" / "demo" / "metrics.json").unlink()
+        build_site(repository_copy, ["toy"])
+    (repository_copy / "metrics" / "demo" / "metrics.json").unlink()
     with pytest.raises(DhmdError, match=r"metrics\.json does not exist, but reports/demo does"):
-        build_site(copy, ["demo"])
+        build_site(repository_copy, ["demo"])
     report.write_text("{}")
     with pytest.raises(DhmdError, match="was written by a different version of dhmd"):
-        build_site(copy, ["demo"])
+        build_site(repository_copy, ["demo"])
     report.write_text("{")
     with pytest.raises(DhmdError, match=r"report\.json is not readable as JSON"):
-        build_site(copy, ["demo"])
+        build_site(repository_copy, ["demo"])
 
 
 def test_the_command_writes_the_page(
-    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    repository_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(copy)
+    monkeypatch.chdir(repository_copy)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    (copy / RECORDS / "9.json").write_text("not JSON")
+    (repository_copy / RECORDS / "9.json").write_text("not JSON")
     assert main(["report"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith(f"{copy}/reports/index.html: demo, toy, ")
+    assert out.startswith(f"{repository_copy}/reports/index.html: demo, toy, ")
     assert err.startswith("dhmd report: ")
     assert "9.json is not a record of a run" in err
-    (copy / RECORDS / "9.json").unlink()
-    assert "article" in (copy / "reports" / "index.html").read_text("utf-8")
+    (repository_copy / RECORDS / "9.json").unlink()
+    assert "article" in (repository_copy / "reports" / "index.html").read_text("utf-8")
     assert main(["report", "toy", "--output", "one page.html"]) == 0
-    assert (copy / "one page.html").read_text("utf-8").count("<article") == 1
+    assert (repository_copy / "one page.html").read_text("utf-8").count("<article") == 1
     assert capsys.readouterr().err == ""
     assert main(["report", "mosi"]) == 1
     assert capsys.readouterr().err == (
         "dhmd report: reports/ has no dataset mosi; it has demo, toy\n"
     )
-    shutil.rmtree(copy / "reports")
+    shutil.rmtree(repository_copy / "reports")
     assert main(["report"]) == 1
     assert capsys.readouterr().err == ("dhmd report: reports/ has no dataset yet; run dvc repro\n")
 

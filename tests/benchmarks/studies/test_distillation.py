@@ -55,8 +55,10 @@ def test_a_variant_with_one_seed_is_compared_with_that_seed_of_the_full_model() 
     assert (entry["difference"], entry["seeds"]) == (pytest.approx(0.03), 1)
 
 
-def test_only_variants_that_need_a_narrow_interval_have_several_seeds(small: Path) -> None:
-    task = next(distillation._tasks(small, {"noisy": 2}, (7, 8, 9)))
+def test_only_variants_that_need_a_narrow_interval_have_several_seeds(
+    small_repository: Path,
+) -> None:
+    task = next(distillation._tasks(small_repository, {"noisy": 2}, (7, 8, 9)))
     assert {name: task.seeds_of(name) for name in ("full", *task.variants)} == {
         "full": (7, 8, 9),
         "no_distillation": (7, 8, 9),
@@ -65,7 +67,7 @@ def test_only_variants_that_need_a_narrow_interval_have_several_seeds(small: Pat
         "shuffled_edges": (7,),
         "late_fusion": (7,),
     }
-    other = next(distillation._tasks(small, {"large": 2}, (7, 8, 9)))
+    other = next(distillation._tasks(small_repository, {"large": 2}, (7, 8, 9)))
     assert {other.seeds_of(name) for name in ("full", *other.variants)} == {(7,)}
 
 
@@ -74,53 +76,53 @@ def test_one_corpus_has_no_interval(tmp_path: Path) -> None:
         run_study(tmp_path, corpora={"noisy": 1}, seeds=[1], num_processes=1)
 
 
-def test_an_interrupted_study_resumes_with_the_same_results(small: Path) -> None:
-    first = run_study(small, corpora={"audio": 2}, seeds=[1], num_processes=1)
+def test_an_interrupted_study_resumes_with_the_same_results(small_repository: Path) -> None:
+    first = run_study(small_repository, corpora={"audio": 2}, seeds=[1], num_processes=1)
     assert first["audio"]["scores"]["median"] > first["audio"]["scores"]["oracle"]
     meaning = first["audio"]["meaning"]
     assert set(meaning) == {"edges", "dictionary", "probes", "leading_probes"}
     for space in ("homogeneous", "heterogeneous"):
         assert sum(meaning["edges"][space]["mean_out"].values()) == pytest.approx(1, abs=1e-3)
-    stored = sorted((small / ".dhmd" / "studies").rglob("*.json"))
+    stored = sorted((small_repository / ".dhmd" / "studies").rglob("*.json"))
     assert [path.stem for path in stored] == ["audio-3000", "audio-3001"]
-    assert not list((small / ".dhmd" / "studies").rglob("work-*"))
+    assert not list((small_repository / ".dhmd" / "studies").rglob("work-*"))
     content = json.loads(stored[0].read_text("utf-8"))
     content["oracle"] += 1.0  # shows that the stored result is read
     stored[0].write_text(json.dumps(content), "utf-8")
     stored[1].unlink()
-    second = run_study(small, corpora={"audio": 2}, seeds=[1], num_processes=1)
+    second = run_study(small_repository, corpora={"audio": 2}, seeds=[1], num_processes=1)
     oracle = second["audio"]["scores"].pop("oracle")
     assert oracle == pytest.approx(first["audio"]["scores"].pop("oracle") + 0.5, abs=1e-5)
     assert second == first
 
 
-def test_the_error_for_a_truncated_result_names_the_file(small: Path) -> None:
-    tasks = list(distillation._tasks(small, {"audio": 2}, (1,)))
+def test_the_error_for_a_truncated_result_names_the_file(small_repository: Path) -> None:
+    tasks = list(distillation._tasks(small_repository, {"audio": 2}, (1,)))
     for task in tasks:
         task.result.parent.mkdir(parents=True, exist_ok=True)
         task.result.write_text('{"full": ', "utf-8")
     with pytest.raises(DhmdError, match=r"audio-3000\.json cannot be read: delete it"):
-        run_study(small, corpora={"audio": 2}, seeds=[1], num_processes=1)
+        run_study(small_repository, corpora={"audio": 2}, seeds=[1], num_processes=1)
 
 
-def test_tasks_alternate_regimes_and_depend_on_the_seeds(small: Path) -> None:
-    tasks = list(distillation._tasks(small, dict.fromkeys(REGIMES, 2), (1,)))
+def test_tasks_alternate_regimes_and_depend_on_the_seeds(small_repository: Path) -> None:
+    tasks = list(distillation._tasks(small_repository, dict.fromkeys(REGIMES, 2), (1,)))
     assert [task.corpus_seed for task in tasks] == [3000] * len(REGIMES) + [3001] * len(REGIMES)
     assert {task.regime for task in tasks if not task.variants} == {"audio"}
-    other = list(distillation._tasks(small, {"audio": 2}, (1, 2)))
+    other = list(distillation._tasks(small_repository, {"audio": 2}, (1, 2)))
     same_seeds = [task for task in tasks if task.regime == "audio"]
     assert {t.folder for t in same_seeds}.isdisjoint({t.folder for t in other})
 
 
 def test_results_depend_on_the_align_section_and_the_code(
-    small: Path, monkeypatch: pytest.MonkeyPatch
+    small_repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def folder() -> Path:
-        return next(distillation._tasks(small, {"audio": 2}, (1,))).folder
+        return next(distillation._tasks(small_repository, {"audio": 2}, (1,))).folder
 
     before = folder()
     assert folder() == before
-    path = small / "params.yaml"
+    path = small_repository / "params.yaml"
     text = path.read_text("utf-8")
     changed = re.sub(r"^  max_steps:$", "  max_steps: 7", text, flags=re.MULTILINE)
     assert changed != text

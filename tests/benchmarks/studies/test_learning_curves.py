@@ -126,7 +126,7 @@ def test_the_page_has_intervals_and_marks_those_that_exclude_zero(tmp_path: Path
     assert b"<svg" in first
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("small_repository")
 def test_a_small_study_runs_and_resumes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("VALIDATION", "TEST", "TUNING_VALIDATION"):
         monkeypatch.setattr(study, name, 12)

@@ -57,13 +57,13 @@ def test_the_error_for_a_diverged_seed_names_it(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def repository(small: Path) -> Path:
+def repository(small_repository: Path) -> Path:
     """Return the small repository with an aligned features file and one candidate."""
-    candidates = small / "recipes" / "candidates" / "demo.yaml"
+    candidates = small_repository / "recipes" / "candidates" / "demo.yaml"
     candidates.write_text("faster:\n  train:\n    lr: 1.0e-2\n", "utf-8")
-    (small / "data" / "aligned").mkdir(parents=True)
-    tiny_aligned(small / "data" / "aligned" / "demo.h5")
-    return small
+    (small_repository / "data" / "aligned").mkdir(parents=True)
+    tiny_aligned(small_repository / "data" / "aligned" / "demo.h5")
+    return small_repository
 
 
 def test_a_selection_scores_every_candidate_once(

@@ -19,13 +19,13 @@ class Job:
     result: Path
 
 
-def killed(job: Job) -> None:
+def kill_this_process(job: Job) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_process_ends_the_study_with_a_message(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match=r"was killed.*run the study again with fewer --processes"):
-        run_missing([Job(tmp_path / "a.json")], killed, "jobs", num_processes=2)
+        run_missing([Job(tmp_path / "a.json")], kill_this_process, "jobs", num_processes=2)
 
 
 def test_the_code_key_depends_on_names_and_contents(
