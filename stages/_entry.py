@@ -28,7 +28,7 @@ from stages import PARENT
 from stages._record import recorded
 
 if TYPE_CHECKING:
-    from dhmd.data.text.encoder import Encoder
+    from dhmd.data.text.encoder import TextEncoder
     from dhmd.training.observer import Observer
 
 _INTERRUPTED = 130  # the exit status of shells after Ctrl-C
@@ -54,7 +54,7 @@ class Stage:
         self.report = Path("reports", dataset)
 
     @property
-    def encoder(self) -> Encoder | None:
+    def encoder(self) -> TextEncoder | None:
         """The text encoder that is fine-tuned with the model; None without fine-tuning."""
         if not self.settings.configuration.trains_encoder:
             return None

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import ENCODER_SOURCE
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.text.encoder import Encoder, pool_words, takes_token_type_ids
+from dhmd.data.text.encoder import TextEncoder, pool_words, takes_token_type_ids
 from dhmd.models.batch import EnsembleBatch, TokenBatch
 from dhmd.models.learner import Learner, ParameterGroup
 from dhmd.models.members import Members
@@ -57,7 +57,7 @@ class FinetunedModel(Learner):
         self,
         model: Learner,
         members: Members,
-        encoder: Encoder,
+        encoder: TextEncoder,
         text: int,
         normalisation: Normalisation,
         *,
@@ -178,7 +178,7 @@ class _Caller(nn.Module):
         return call(*args)
 
 
-def check_tokens(corpus: Corpus, encoder: Encoder) -> None:
+def check_tokens(corpus: Corpus, encoder: TextEncoder) -> None:
     """Check that the aligned features file has the tokens of this encoder.
 
     Raises:
@@ -191,7 +191,7 @@ def check_tokens(corpus: Corpus, encoder: Encoder) -> None:
         )
 
 
-def save_encoder(folder: Path, encoder: Encoder) -> None:
+def save_encoder(folder: Path, encoder: TextEncoder) -> None:
     """Copy the encoder's files into a model folder, without its weights: each seed has its own."""
     (folder / FOLDER).mkdir()
     for path in encoder.files.paths:

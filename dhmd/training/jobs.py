@@ -25,7 +25,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.files import atomic_folder, file_sha256
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.text.encoder import Encoder
+from dhmd.data.text.encoder import TextEncoder
 from dhmd.training.checkpoint import CHECKPOINT, read_checkpoint, write_tensors
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import torch_session, visible_gpus
@@ -107,7 +107,7 @@ def train_job(
     observer: Observer = NULL_OBSERVER,
     *,
     fold: str | None = None,
-    encoder: Encoder | None = None,
+    encoder: TextEncoder | None = None,
 ) -> None:
     """Train the model over all seeds and write its model folder, `output`.
 
@@ -131,7 +131,7 @@ def ablate_job(
     observer: Observer = NULL_OBSERVER,
     *,
     fold: str | None = None,
-    encoder: Encoder | None = None,
+    encoder: TextEncoder | None = None,
 ) -> None:
     """Train every variant over its seeds and write one model folder per variant into `output`.
 
@@ -159,7 +159,7 @@ class _Job:
     observer: Observer
     store: Store
     pretrained: Path | None = None
-    encoder: Encoder | None = None
+    encoder: TextEncoder | None = None
 
     def __post_init__(self) -> None:
         self.corpus = read_corpus(self.aligned, fold=self.fold)
@@ -255,7 +255,7 @@ class _Job:
                 )
         return keys
 
-    def _encoder_of(self, configuration: Configuration) -> Encoder | None:
+    def _encoder_of(self, configuration: Configuration) -> TextEncoder | None:
         """Return the text encoder that is fine-tuned with a variant; None if there is none.
 
         Raises:
@@ -371,7 +371,7 @@ def _write_model(
     configuration: Configuration,
     corpus: Corpus,
     trained: Mapping[str, Sequence[TrainedMember]],
-    encoder: Encoder | None = None,
+    encoder: TextEncoder | None = None,
 ) -> None:
     """Write a model folder: weights per seed, outputs, history and model.json.
 

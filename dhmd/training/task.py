@@ -33,7 +33,7 @@ from dhmd.base.files import json_sha256, write_text
 from dhmd.base.machine import end_with_parent
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.text.encoder import Encoder, load_encoder
+from dhmd.data.text.encoder import TextEncoder, load_encoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.registry import CorpusInfo, build
@@ -92,7 +92,7 @@ class Task:
     keys: Mapping[str, str]
     modality: str | None = None
     pretrained: Path | None = None
-    encoder: Encoder | None = None
+    encoder: TextEncoder | None = None
 
     @property
     def first_configuration(self) -> Configuration:

@@ -21,7 +21,7 @@ from torch import Tensor
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.config.schema import CONFIG, as_json, load_section
 from dhmd.data.aligned.corpus import Alignment, Corpus
-from dhmd.data.text.encoder import Encoder
+from dhmd.data.text.encoder import TextEncoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.registry import CorpusInfo, build
@@ -146,7 +146,7 @@ def read_weights(folder: Path, seed: int) -> dict[str, Tensor]:
 
 
 def load_model(
-    folder: Path, device: torch.device, encoder: Encoder | None = None
+    folder: Path, device: torch.device, encoder: TextEncoder | None = None
 ) -> tuple[Learner, Members, Description]:
     """Load a trained model with all its seeds, ready to predict.
 
