@@ -77,7 +77,7 @@ def test_only_the_pins_of_shipped_recipes_change(name):
         "sequences:\n  words:\n    sha256: ~\n    path: 'W.csd'\n",
     ],
 )
-def test_all_forms_of_an_entry(text):
+def test_pins_are_added_to_any_form_of_an_entry(text):
     record = FileRecord(sha256="1" * 64, bytes=12)  # digits only: it stays a string
     new = pinned_text(text, {"words": record}, where="r.yaml")
     expected = {"path": "W.csd", "bytes": 12, "sha256": "1" * 64}

@@ -18,7 +18,7 @@ from dhmd.cli import main
 from dhmd.cli.layout import histogram, share, size
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.csd import write_sequence
-from dhmd.data.download import download, read_received
+from dhmd.data.download import download, read_file_records
 from dhmd.data.formats import align_dataset
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.settings import load_params
@@ -32,7 +32,7 @@ NEXT = (
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A project with params.yaml and two recipes."""
+    """Create a project with params.yaml and two recipes."""
     monkeypatch.delenv("DVC_ROOT", raising=False)
     shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "recipes" / "folds").mkdir(parents=True)
@@ -103,7 +103,9 @@ def test_import_for_an_existing_recipe_checks_its_hash(repository, capsys):
     other.replace(source)
     status, out, err = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     assert (status, out) == (1, "")
-    assert f"{source} is not the file that recipes/mine.yaml names: its sha256 is" in err
+    assert (
+        f"{source} is not the file that recipes/mine.yaml names: the sha256 of the file is" in err
+    )
     assert "set bytes and sha256 of sequences.pickle to null" in err
     status, _, err = run(capsys, "import", "mmsa", str(source), "--dataset", "mosi_real")
     assert status == 1
@@ -322,7 +324,10 @@ def test_check_of_sequences_lists_all_problems_at_once(repository, capsys):
     (folder / "words.csd").unlink()
     err = run(capsys, "data", "check", "t")[2]
     assert "glove.csd: it is not a whole HDF5 file" in err
-    assert "words (words.csd) of t has no local file: data/placed/t: no file words.csd there" in err
+    assert (
+        "words (words.csd) of t has no local file: data/placed/t: this folder has no file words.csd"
+        in err
+    )
 
 
 def test_check_compares_downloads_with_their_manifest(repository, capsys):
@@ -356,14 +361,14 @@ def test_pin_writes_into_the_recipe(repository, capsys):
     assert status == 0
     assert "written to recipes/t.yaml; run `dvc commit -f download@t`" in out
     pinned = load_recipe("t", repository)
-    records = read_received(repository / "data" / "raw" / "t")
+    records = read_file_records(repository / "data" / "raw" / "t")
     for name in ("words", "glove", "labels"):
         assert pinned.sequences[name].sha256 == records[f"{name}.csd"].sha256
         assert pinned.sequences[name].bytes == records[f"{name}.csd"].bytes
     assert run(capsys, "data", "check", "t")[0] == 0
 
 
-def test_layout():
+def test_tables_and_histograms_are_formatted():
     assert text_table(["a", "bb"], [["x", 1], ["long", 22]]) == [
         "  a     bb",
         "  x      1",
