@@ -30,7 +30,9 @@ def identity(tmp_path: Path, **changes: Any) -> str:
         {"sources": {"words.csd": "cd" * 32}},
     ],
 )
-def test_the_identity_changes(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_the_identity_depends_on_what_comparable_results_share(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
     assert identity(tmp_path, **changes) != identity(tmp_path)
 
 

@@ -204,7 +204,7 @@ def test_labels_within_the_tolerance_are_clipped(tmp_path: Path) -> None:
     assert report["counts"]["labels_clipped"] == 1
 
 
-def test_classes(tmp_path: Path) -> None:
+def test_labels_can_be_classes(tmp_path: Path) -> None:
     entries = hand_entries()
     for features, _ in entries["labels"].values():
         for row in range(len(features)):

@@ -1,4 +1,4 @@
-"""The origin of a corpus, with which files to predict are aligned in the same way."""
+"""`Origin`: align files to predict like the corpus of a model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def job() -> CorpusJob:
 
 
 def origin() -> Origin:
-    """The origin of a corpus; one of its files records its extractor."""
+    """Return the origin of a corpus; one of the files records an extractor."""
     metadata: dict[str, dict[str, object]] = {"acoustic": {"extractor": {"name": "openSMILE"}}}
     names = ("words", "vectors", "acoustic", "visual")
     opened = {name: SimpleNamespace(metadata=metadata.get(name, {})) for name in names}

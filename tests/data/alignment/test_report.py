@@ -1,4 +1,4 @@
-"""Files with gaps, other units, missing values or unusual ids: a warning or an error each."""
+"""Warnings and errors on gaps, other units of time, missing values and unusual ids."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def error_message(folder: Path, entries: Entries, **options: Any) -> str:
 def read_for_prediction(
     folder: Path, entries: Entries, segments: bool = True
 ) -> tuple[Any, list[str]]:
-    """Read files for prediction, with their label segments, and return the warnings, too."""
+    """Read files for prediction, and return the features and the warnings."""
     corpus, report = align(folder / "trained", corpus_entries(), folds=SPLITS)
     paths = write_files(folder, entries)
     labels = folder / "segments"
@@ -195,7 +195,7 @@ def test_milliseconds_are_an_error(tmp_path: Path, alignment: str) -> None:
     )
 
 
-def test_words_labels_and_frame_numbers_in_other_units(tmp_path: Path) -> None:
+def test_each_sequence_in_other_units_is_an_error(tmp_path: Path) -> None:
     assert "are the intervals of words in milliseconds" in error_message(
         tmp_path / "words", scaled("words", 1000)
     )
@@ -208,13 +208,13 @@ def test_words_labels_and_frame_numbers_in_other_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("segments", [True, False])
-def test_prediction_refuses_milliseconds(tmp_path: Path, segments: bool) -> None:
+def test_milliseconds_are_an_error_in_prediction(tmp_path: Path, segments: bool) -> None:
     with pytest.raises(DhmdError, match="are the intervals of acoustic in milliseconds"):
         read_for_prediction(tmp_path, scaled("acoustic", 1000), segments)
 
 
-def test_a_long_recording_with_one_early_segment(tmp_path: Path) -> None:
-    """Frames continue for 200 s after the only segment."""
+def test_a_recording_may_continue_after_its_last_segment(tmp_path: Path) -> None:
+    """Check that frames may continue for 200 s after the only segment."""
     entries = corpus_entries()
     for video in VIDEOS:
         features, times = entries["labels"][video]
@@ -283,7 +283,7 @@ def test_instants_belong_to_the_word_or_segment_that_contains_them(
 def test_words_and_segments_must_have_a_length(tmp_path: Path) -> None:
     assert error_message(tmp_path / "words", instants(corpus_entries(), "words")) == (
         "words.csd: no word has a length (start = end), so nothing can be aligned to the words:"
-        " give each word its end"
+        " correct the ends of the words"
     )
     assert error_message(tmp_path / "labels", instants(corpus_entries(), "labels")) == (
         "random: none of the segments of labels has a length (start = end)"
@@ -390,7 +390,7 @@ def test_similar_ids_are_different_videos(tmp_path: Path, pair: tuple[str, str])
 
 
 def test_pieces_are_joined_only_where_their_file_splits_the_video(tmp_path: Path) -> None:
-    """`te0[1]` and `te0[2]` in acoustic are pieces of te0; `tr0[7]` is another video than tr0."""
+    """Check that `te0[1]` and `te0[2]` are pieces of te0, but `tr0[7]` is a separate video."""
     entries = corpus_entries([*VIDEOS, "tr0[7]"])
     features, times = entries["acoustic"].pop("te0")
     for piece, rows in enumerate(np.array_split(np.arange(len(features)), 3)):
@@ -437,7 +437,7 @@ def test_a_fourth_modality(tmp_path: Path, alignment: str) -> None:
         )
 
 
-def test_an_unknown_modality_to_centre_is_named(tmp_path: Path) -> None:
+def test_an_unknown_modality_in_centre_by_video_is_an_error(tmp_path: Path) -> None:
     config = AlignConfig(centre_by_video=("smell",))
     assert "align.centre_by_video names 'smell', but the modalities of recipes/random.yaml are" in (
         error_message(tmp_path, corpus_entries(), config=config)

@@ -1,4 +1,4 @@
-"""Pickles that contain code, other classes or damage are errors, and run no code."""
+"""Pickles with code or other classes, or that are damaged, are errors and run no code."""
 
 from __future__ import annotations
 
