@@ -39,7 +39,7 @@ class IFMMIN(nn.Module):
 
     def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
         super().__init__()
-        self.task, self.names, width = task, tuple(inputs), model.width
+        self.task, width = task, model.width
         dropout = model.dropout.output
         self.networks = nn.ModuleDict(
             {
