@@ -215,7 +215,7 @@ class ComputationalSequence:
         item = "the file" if entry_id is None else f"entry {entry_id!r}"
         return DhmdError(
             f"{self.path}: {item} cannot be read, it is damaged ({first_line(error)});"
-            " download it again"
+            " download the file again"
         )
 
 

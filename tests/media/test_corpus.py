@@ -31,11 +31,13 @@ d.mp4,,,0,test
 
 
 def rows(folder: Path, text: str) -> dict:
+    """Write a labels file, and read its rows."""
     (folder / "labels.csv").write_text(text, encoding="utf-8")
     return read_labels(folder / "labels.csv")
 
 
 def values(folder: Path, labels: list[str], **task: object) -> tuple:
+    """Return the classes and the label values of a labels file."""
     lines = [f"{n}.mp4,{label}" for n, label in enumerate(labels)]
     label_rows = rows(folder, "\n".join(["file,label", *lines]))
     options = LabelOptions(**task)  # type: ignore[arg-type]

@@ -22,10 +22,12 @@ TEXT = "This movie was wonderful. The ending was terrible."
 
 @pytest.fixture
 def tools() -> None:
+    """Skip the test without the programs and packages of feature extraction."""
     skip_without("ffmpeg", "opensmile", "mediapipe", "pocketsphinx")
 
 
 def run(videos: list[Path], out: Path, **options: object) -> tuple[Result, list[str]]:
+    """Extract features, and return the result and the messages."""
     messages: list[str] = []
     result = extract(videos, out, Options(**options), messages.append)  # type: ignore[arg-type]
     return result, messages
@@ -194,7 +196,7 @@ def test_invalid_options_are_errors(tmp_path: Path, capsys) -> None:
     assert "is not a Whisper model: it must have config.json" in whisper
 
 
-def test_help_states_the_terms(capsys) -> None:
+def test_help_states_the_licence_terms(capsys) -> None:
     with pytest.raises(SystemExit):
         main(["extract", "--help"])
     help_text = " ".join(capsys.readouterr().out.split())

@@ -18,12 +18,14 @@ from dhmd.media.transcripts import (
 
 
 def read(folder: Path, name: str, text: str, duration: float | None = None) -> Transcript:
+    """Write a transcript, and read it."""
     path = folder / name
     path.write_bytes(text.encode("utf-8"))
     return read_transcript(path, duration=duration)
 
 
 def spoken(transcript: Transcript) -> list[str]:
+    """Return the words of each segment as text."""
     return [" ".join(word.text for word in segment.words) for segment in transcript.segments]
 
 

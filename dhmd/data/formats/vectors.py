@@ -73,5 +73,5 @@ def _lines(path: Path) -> Iterator[IO[str]]:
         ) from error
     except _DAMAGE as error:
         raise DhmdError(
-            f"cannot read {path}, it is damaged ({first_line(error)}): download it again"
+            f"cannot read {path}, it is damaged ({first_line(error)}): download the file again"
         ) from error

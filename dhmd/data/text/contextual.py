@@ -74,7 +74,7 @@ class ContextualEncoder:
         name, size = self.encoder.files.name, int(self.encoder.model.config.vocab_size)
         if len(ids) and int(ids.max()) >= size:
             raise DhmdError(
-                f"{where} has the token {int(ids.max())}, but {name} has only {size}: "
+                f"{where} has the token {int(ids.max())}, but {name} has only {size} tokens: "
                 "features.encoder must be the model whose tokenizer made the file, such as "
                 "bert-base-uncased"
             )

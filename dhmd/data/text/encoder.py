@@ -256,7 +256,7 @@ def _load_model(folder: Path) -> Any:
     absent += sorted(map(str, loading["mismatched_keys"]))
     if absent:
         raise DhmdError(
-            f"{folder} lacks weights of its model, such as {absent[0]}: download it again"
+            f"{folder} lacks weights of its model, such as {absent[0]}: download the model again"
         )
     if getattr(model.config, "is_encoder_decoder", False):
         raise DhmdError(f"{folder} has a decoder: features.encoder must be a model without one")

@@ -19,6 +19,7 @@ from tests.data.aligned.corpora import small_corpus
 
 
 def write_corpus(tmp_path: Path, **changes: Any) -> Path:
+    """Write a small corpus, and return its path."""
     path = tmp_path / "x.h5"
     write_aligned(path, small_corpus(**changes))
     return path

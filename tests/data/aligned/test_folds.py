@@ -15,6 +15,7 @@ SPLITS = {"train": ["a", "b"], "valid": ["25522"], "test": ["255224", "gone"]}
 
 
 def folds_file(tmp_path: Path, content: object) -> Path:
+    """Write a folds file, and return its path."""
     path = tmp_path / "folds.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return path

@@ -14,6 +14,7 @@ from tests.data.aligned.corpora import small_corpus
 
 
 def identity(tmp_path: Path, **changes: Any) -> str:
+    """Return the identity of a small corpus with changes."""
     write_aligned(tmp_path / "x.h5", small_corpus(**changes))
     return read_corpus(tmp_path / "x.h5").identity
 

@@ -59,6 +59,7 @@ def align(
     alignment: Any = "word",
     **changes: Any,
 ) -> Corpus:
+    """Align the corpus of files.py with an encoder."""
     entries = hand_entries()
     del entries["vectors"]  # not needed
     corpus, _ = align_files(
@@ -67,7 +68,7 @@ def align(
     return corpus
 
 
-def test_results_calculated_by_hand(tmp_path: Path) -> None:
+def test_results_equal_those_calculated_by_hand(tmp_path: Path) -> None:
     corpus = align(tmp_path, LetterEncoder())
     assert corpus.words is not None
     assert corpus.words[:3] == (("good",), ("oh",), ("oh", "good", "bad"))

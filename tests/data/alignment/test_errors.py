@@ -103,6 +103,7 @@ def test_labels_split_into_pieces_are_errors(tmp_path: Path) -> None:
 
 
 def problems(tmp_path: Path, paths: dict[str, Path], folds: Any) -> list[str]:
+    """Return the problems that `check_corpus` lists."""
     job = CorpusJob(
         recipe=generated_recipe(),
         paths=paths,

@@ -23,6 +23,7 @@ CONFIG = AlignConfig(
 
 
 def job() -> CorpusJob:
+    """Return the job of aligning a corpus whose files do not exist."""
     names = ("words", "vectors", "acoustic", "visual", "labels")
     recipe = generated_recipe(sequences={n: {"path": f"Corpus/deep/{n}_v2.csd"} for n in names})
     return CorpusJob(recipe=recipe, align=CONFIG, alignment="none", epsilon=1e-3)

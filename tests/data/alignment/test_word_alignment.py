@@ -54,6 +54,7 @@ def plain_pairs(reference: Array, other: Array, epsilon: float) -> list[tuple[in
 
 
 def pairs_of(reference: Array, other: Array, epsilon: float) -> list[tuple[int, int]]:
+    """Return the pairs of `overlap_pairs` as a list."""
     references, rows = overlap_pairs(reference, other, epsilon)
     return list(zip(references.tolist(), rows.tolist(), strict=True))
 

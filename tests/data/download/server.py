@@ -79,6 +79,8 @@ def whole_body(body: bytes, **headers: object) -> Behaviour:
 
 
 def status(code: int, **headers: object) -> Behaviour:
+    """Respond with a status code and headers."""
+
     def answer(handler: Handler) -> None:
         handler.head(code, Content_Length=0, **headers)
 
@@ -135,6 +137,7 @@ def no_answer(release: threading.Event) -> Behaviour:
 
 @contextmanager
 def run_server() -> Iterator[Server]:
+    """Run a server in a thread."""
     server = Server()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -40,6 +40,7 @@ RECORDS = {
 
 
 def changed_lines(old: str, new: str) -> list[str]:
+    """Return the lines of the diff between two texts."""
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)
     return [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
 

@@ -36,6 +36,7 @@ INVALID = "its address, the target of a redirect, or its response is invalid"
 
 
 def ranges(server) -> list[str | None]:
+    """Return the Range headers of the requests for a file."""
     return [headers.get("Range") for requested, headers in server.requests if requested == WORDS]
 
 
@@ -187,6 +188,8 @@ def test_each_fault_has_a_reason(served, server, project, words, behaviour, pins
 
 
 def raw(answer: bytes) -> Behaviour:
+    """Send the bytes of a whole response, valid or not."""
+
     def write(handler: Handler) -> None:
         handler.wfile.write(answer)
         handler.close_connection = True

@@ -85,6 +85,7 @@ def import_files(
 
 
 def job_of(recipe: Recipe, raw: Path, alignment: Any = "word", **align: Any) -> CorpusJob:
+    """Return the job of importing the files in `raw`."""
     return CorpusJob(
         recipe=recipe,
         paths=raw_paths(recipe, raw),

@@ -109,7 +109,7 @@ def test_labels_may_be_classes_or_another_column(tmp_path):
     assert np.allclose(corpus.labels_N, joined(content, "regression_labels_A"))
 
 
-def test_one_or_two_modalities(tmp_path):
+def test_a_recipe_may_have_one_or_two_modalities(tmp_path):
     for modalities in (["audio"], ["text", "vision"]):
         keys = {"modalities": {name: name for name in reversed(modalities)}}
         assert import_mmsa(tmp_path, mmsa_splits(), keys).modalities == tuple(modalities)
@@ -301,7 +301,7 @@ def test_the_clip_is_any_text_with_one_number(tmp_path):
     assert corpus.videos[1:4] == ("train_dia0", "train_dia1", "train_dia1")
 
 
-def test_losses_cause_warnings(tmp_path, caplog):
+def test_lost_data_cause_warnings(tmp_path, caplog):
     content = mmsa_splits()
     content["test"]["text_bert"][2, 1] = 0
     for part in content.values():

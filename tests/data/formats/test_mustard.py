@@ -192,7 +192,7 @@ def _encrypt(data):
     ("change", "expected"),
     [
         (_truncate, r"it is damaged \(File is not a zip file\)"),
-        (_damage, r"it is damaged \(Error -3 .*\): download it again$"),
+        (_damage, r"it is damaged \(Error -3 .*\): download the file again$"),
         (_compress_with_deflate64, r"cannot unpack .*\(.*\): use the unpacked text file"),
         (_encrypt, r"\(.*password required.*\): use the unpacked text file instead$"),
     ],

@@ -12,6 +12,7 @@ from tests.data.formats.recipes import import_mmsa, mmsa_error
 
 
 def masked_lengths(content):
+    """Return the lengths according to the attention mask."""
     return [int(row[1].sum()) for row in joined(content, "text_bert")]
 
 

@@ -76,7 +76,9 @@ def test_a_long_utterance_needs_several_passes_and_cannot_be_fine_tuned(tiny_enc
 
 def test_tokens_of_another_model_are_errors(contextual: ContextualEncoder) -> None:
     ids = np.array([2, 30000, 3])
-    with pytest.raises(DhmdError, match=r"x has the token 30000, but bert has only \d+: features"):
+    with pytest.raises(
+        DhmdError, match=r"x has the token 30000, but bert has only \d+ tokens: features"
+    ):
         contextual.from_tokens(ids, ids * 0, np.arange(3), "x")
     with pytest.raises(DhmdError, match=r"x has 65 tokens, but bert reads 64"):
         contextual.from_tokens(np.ones(65, int), np.ones(65, int), np.arange(65), "x")

@@ -18,11 +18,14 @@ from dhmd.data.text.encoder import find_encoder, load_encoder, pool_words
 
 @pytest.fixture
 def encoder_copy(tiny_encoder: Path, tmp_path: Path) -> Path:
+    """Copy the files of the tiny encoder."""
     return Path(shutil.copytree(tiny_encoder, tmp_path / "copy"))
 
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail the test if it uses the network."""
+
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("the network was used")
 
@@ -31,6 +34,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def error_message(written: str | None, root: Path) -> str:
+    """Return the error message of `load_encoder`."""
     with pytest.raises(DhmdError) as caught:
         load_encoder(written, root)
     assert "\n" not in str(caught.value)
