@@ -264,7 +264,7 @@ def parse_metadata(raw: object) -> object:
 
 
 def _decode(raw: bytes) -> str:
-    """Decode UTF-8, or else Latin-1, which never fails; older files have it."""
+    """Decode UTF-8, or else Latin-1, which older files use and which never fails."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Source manifests: a replaced local file makes one stale, an absent file does not."""
+"""A source manifest is stale if a local file was replaced, but not if it is absent."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from dhmd.data.alignment import CorpusJob
 
 
 class ProblemsFoundError(DhmdError):
-    """Raised with the first problem of `Problems`."""
+    """The first problem of `Problems`, raised as an error."""
 
 
 class Problems:

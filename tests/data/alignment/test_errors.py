@@ -1,4 +1,4 @@
-"""Errors: `align_corpus` raises one and writes no file, `check_corpus` returns all."""
+"""`align_corpus` raises the first error and writes no file; `check_corpus` returns all errors."""
 
 from __future__ import annotations
 

@@ -18,7 +18,10 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.data.formats import load_pickle
 
-UNKNOWN = "which is neither an array nor a plain container: the file was not loaded, and none of its code was run"
+UNKNOWN = (
+    "which is neither an array nor a plain container: "
+    "the file was not loaded, and none of its code was run"
+)
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
