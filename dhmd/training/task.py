@@ -246,7 +246,7 @@ def train_stack(
         members,
         task_of(corpus),
         {name: len(corpus.feature_names[name]) for name in first.modalities},
-        model=first.model,
+        config=first.model,
         loss_weights=[(each.decouple, each.kd) for each in configurations for _ in seeds],
         corpus=CorpusInfo(len(corpus.index("train")), max_lengths(corpus, first.modalities)),
     )

@@ -165,7 +165,7 @@ def load_model(
             members,
             description.task,
             description.inputs,
-            model=configuration.model,
+            config=configuration.model,
             loss_weights=[(configuration.decouple, configuration.kd)] * members.count,
             corpus=CorpusInfo(description.train_utterances, dict(description.steps)),
         )

@@ -143,7 +143,7 @@ def test_a_step_needs_no_host(
         members,
         task_of(corpus),
         {name: len(corpus.feature_names[name]) for name in configuration.modalities},
-        model=configuration.model,
+        config=configuration.model,
         loss_weights=[(configuration.decouple, configuration.kd)] * 2,
         corpus=CorpusInfo(len(corpus.index("train")), {}),
     )

@@ -58,7 +58,7 @@ def learner_of(
         members,
         Task(classes=None, low=-3.0, high=3.0),
         {"text": encoder.width},
-        model=ModelConfig(width=4, heads=2),
+        config=ModelConfig(width=4, heads=2),
         loss_weights=[(DecoupleConfig(), DistillationConfig())] * len(seeds),
         corpus=CorpusInfo(len(WORDS), {"text": 3}),
     )

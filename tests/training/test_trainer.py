@@ -162,7 +162,7 @@ def dhmd_trainer(
         members,
         task,
         {name: len(corpus.feature_names[name]) for name in configuration.modalities},
-        model=configuration.model,
+        config=configuration.model,
         loss_weights=[(configuration.decouple, configuration.kd)] * len(seeds),
         corpus=CorpusInfo(len(corpus.index("train")), dict.fromkeys(configuration.modalities, 9)),
     )

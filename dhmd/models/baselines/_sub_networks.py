@@ -68,17 +68,17 @@ class TextNetwork(nn.Module):
         return vector_BH
 
 
-def tfn_widths(inputs: dict[str, int], model: ModelConfig) -> dict[str, int]:
+def tfn_widths(inputs: dict[str, int], config: ModelConfig) -> dict[str, int]:
     """Return the width of each modality's vector in TFN and LMF; text has the widest one."""
-    return {name: model.width if name == "text" else max(model.width // 2, 4) for name in inputs}
+    return {name: config.width if name == "text" else max(config.width // 2, 4) for name in inputs}
 
 
-def tfn_networks(inputs: dict[str, int], model: ModelConfig) -> nn.ModuleDict:
+def tfn_networks(inputs: dict[str, int], config: ModelConfig) -> nn.ModuleDict:
     """Build the sub-networks of TFN and LMF: an LSTM for text, `SubNetwork` for the others."""
-    widths, dropout = tfn_widths(inputs, model), model.dropout.output
+    widths, dropout = tfn_widths(inputs, config), config.dropout.output
     return nn.ModuleDict(
         {
-            name: TextNetwork(size, 2 * model.width, model.width, dropout)
+            name: TextNetwork(size, 2 * config.width, config.width, dropout)
             if name == "text"
             else SubNetwork(size, widths[name], dropout)
             for name, size in inputs.items()

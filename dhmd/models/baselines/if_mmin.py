@@ -37,10 +37,10 @@ class IFMMIN(nn.Module):
     min_modalities = 2
     pretraining_epochs = 10
 
-    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+    def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
-        self.task, self.names, width = task, tuple(inputs), model.width
-        dropout = model.dropout.output
+        self.task, self.names, width = task, tuple(inputs), config.width
+        dropout = config.dropout.output
         self.networks = nn.ModuleDict(
             {
                 n: TextCNN(size, width, dropout) if n == "text" else MaxLSTM(size, width)

@@ -103,19 +103,19 @@ class DHMD(Learner):
         task: Task,
         inputs: dict[str, int],
         *,
-        model: ModelConfig,
+        config: ModelConfig,
         decouple: DecoupleConfig,
         kd: DistillationConfig,
         loss_weights: LossWeights,
     ) -> None:
         super().__init__()
         self.task, self.loss_weights, self.decouple, self.kd = task, loss_weights, decouple, kd
-        self.modalities, self.auxiliary_average = tuple(inputs), model.auxiliary_average
-        count, width, output_dropout = len(inputs), model.width, model.dropout.output
-        self.encoders = modality_encoders(members, inputs, model)
+        self.modalities, self.auxiliary_average = tuple(inputs), config.auxiliary_average
+        count, width, output_dropout = len(inputs), config.width, config.dropout.output
+        self.encoders = modality_encoders(members, inputs, config)
         self.decoupling = Decoupling(members, count, width) if decouple.enabled else None
-        self.homogeneous = SelfAttention(members, self.modalities, width, model)
-        self.heterogeneous = CrossModalAttention(members, self.modalities, width, model)
+        self.homogeneous = SelfAttention(members, self.modalities, width, config)
+        self.heterogeneous = CrossModalAttention(members, self.modalities, width, config)
         wide = self.heterogeneous.width
         self.graphs = nn.ModuleDict(
             {

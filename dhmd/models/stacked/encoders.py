@@ -62,17 +62,17 @@ class ModalityEncoder(nn.Module):
 
 
 def modality_encoders(
-    members: Members, inputs: dict[str, int], model: ModelConfig
+    members: Members, inputs: dict[str, int], config: ModelConfig
 ) -> nn.ModuleList:
     """Build one encoder per modality, in the order of `inputs`."""
     return nn.ModuleList(
         ModalityEncoder(
             members,
             size,
-            model.width,
-            kernel=model.kernels[name],
-            recurrent=model.recurrent.get(name, False),
-            input_dropout=model.dropout.input[name],
+            config.width,
+            kernel=config.kernels[name],
+            recurrent=config.recurrent.get(name, False),
+            input_dropout=config.dropout.input[name],
         )
         for name, size in inputs.items()
     )
@@ -110,14 +110,14 @@ class UnimodalModel(Learner):
     """
 
     def __init__(
-        self, members: Members, task: Task, modality: str, inputs: int, model: ModelConfig
+        self, members: Members, task: Task, modality: str, inputs: int, config: ModelConfig
     ) -> None:
         super().__init__()
         self.task = task
-        (self.encoder,) = modality_encoders(members, {modality: inputs}, model)
-        self.hidden = Linear(members, 1, model.width, model.width)
-        self.dropout = Dropout(members, model.dropout.output)
-        self.head = Linear(members, 1, model.width, task.outputs)
+        (self.encoder,) = modality_encoders(members, {modality: inputs}, config)
+        self.hidden = Linear(members, 1, config.width, config.width)
+        self.dropout = Dropout(members, config.dropout.output)
+        self.head = Linear(members, 1, config.width, task.outputs)
 
     def predict(self, batch: EnsembleBatch) -> Tensor:
         (features,), (mask,) = batch.features, batch.masks

@@ -40,7 +40,7 @@ def build_learner(
     *,
     task: Task | None = None,
     seeds: tuple[int, ...] = (1, 2),
-    model: ModelConfig = NO_DROPOUT,
+    config: ModelConfig = NO_DROPOUT,
     options: Mapping[str, Any] | None = None,
     utterances: int = 6,
     steps: int = 5,
@@ -51,7 +51,7 @@ def build_learner(
         Members(seeds, CPU),
         task or Task(),
         dict(inputs),
-        model=replace(model, options={name: options} if options else {}),
+        config=replace(config, options={name: options} if options else {}),
         loss_weights=[(DecoupleConfig(), KD)] * len(seeds),
         corpus=CorpusInfo(utterances, dict.fromkeys(inputs, steps)),
     )

@@ -131,7 +131,7 @@ def test_the_page_has_the_number_of_parameters(name: str) -> None:
     assert isinstance(recipe, dict)
     settings = load_section(ModelConfig, {}, recipe=recipe["model"], where="model")
     model = build_learner(
-        name, {"text": 20, "audio": 36, "vision": 28}, seeds=(1,), model=settings, steps=12
+        name, {"text": 20, "audio": 36, "vision": 28}, seeds=(1,), config=settings, steps=12
     )
     assert PAGE[name][3] == f"{sum(p.numel() for p in model.parameters()):,}"
     if "two or more" in PAGE[name][4]:
