@@ -190,7 +190,7 @@ class DeviceCorpus:
         """Return the number of steps per modality that fits all of the given rows."""
         return longest_steps(self.lengths_MN[:, rows], same_steps=self.same_steps)
 
-    def evaluation(self, rows: Array, buckets: int, batch_by: str) -> Iterator[PlannedBatch]:
+    def evaluation(self, rows: Array, num_buckets: int, batch_by: str) -> Iterator[PlannedBatch]:
         """Yield evaluation batches with every given row once.
 
         Args:
@@ -198,7 +198,9 @@ class DeviceCorpus:
         """
         if batch_by == "video":
             return evaluation_videos(rows, self.videos_N, self.steps(rows), EVALUATION_BATCH)
-        return evaluation_batches(self.buckets(rows, buckets, EVALUATION_BATCH), EVALUATION_BATCH)
+        return evaluation_batches(
+            self.buckets(rows, num_buckets, EVALUATION_BATCH), EVALUATION_BATCH
+        )
 
     def batch(
         self,

@@ -22,10 +22,10 @@ from dhmd.training.batches import (
 lengths_of = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 
 
-def corpus(lengths: list[int], modalities: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def corpus(lengths: list[int], num_modalities: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Return every second row of a corpus, and the lengths of all its rows by modality."""
     first = np.array(lengths)
-    lengths_MN = np.stack([first * (m + 1) // 2 + m for m in range(modalities)])
+    lengths_MN = np.stack([first * (m + 1) // 2 + m for m in range(num_modalities)])
     spread = np.repeat(lengths_MN, 2, axis=1)
     return np.arange(len(first)) * 2, spread
 
@@ -36,11 +36,11 @@ def planner(
     seeds: tuple[int, ...] = (1, 2),
     batch_size: int = 4,
     accumulate: int = 1,
-    buckets: int = 3,
+    num_buckets: int = 3,
     train_mask_EN: np.ndarray | None = None,
 ) -> EpochPlanner:
     rows, lengths_MN = corpus(lengths)
-    planned_buckets = make_buckets(rows, lengths_MN, buckets, batch_size, same_steps=False)
+    planned_buckets = make_buckets(rows, lengths_MN, num_buckets, batch_size, same_steps=False)
     if train_mask_EN is None:
         train_mask_EN = np.ones((len(seeds), lengths_MN.shape[1]), np.float32)
     order = [torch.Generator().manual_seed(seed) for seed in seeds]

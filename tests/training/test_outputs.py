@@ -39,14 +39,16 @@ def loaded(tiny: TinyArtefacts) -> Loaded:
     return model, members, corpus, DeviceCorpus.of(corpus, description.inputs, CPU)
 
 
-def random_codes(count: int = 12, modalities: int = 3, codes: int = 7) -> np.ndarray:
+def random_codes(count: int = 12, num_modalities: int = 3, num_codes: int = 7) -> np.ndarray:
     """Return sparse activations with absent modalities (zeros) and a code that is never active."""
     rng = np.random.default_rng(0)
-    raw = rng.random((count, modalities, codes)) * (rng.random((count, modalities, codes)) > 0.6)
+    raw = rng.random((count, num_modalities, num_codes)) * (
+        rng.random((count, num_modalities, num_codes)) > 0.6
+    )
     raw[..., 0] += 0.01
     raw[..., -1] = 0
     raw /= raw.sum(-1, keepdims=True)
-    raw[rng.random((count, modalities)) < 0.25] = 0
+    raw[rng.random((count, num_modalities)) < 0.25] = 0
     return raw.astype(np.float32)
 
 
@@ -80,7 +82,7 @@ def test_dictionary_statistics_equal_loops() -> None:
 def test_there_are_no_statistics_without_activations() -> None:
     assert dictionary_statistics(np.zeros((4, 2, 5), np.float32)) == {}
     assert dictionary_statistics(np.full((4, 2, 5), np.nan, np.float32)) == {}
-    one_modality = dictionary_statistics(random_codes(modalities=1))
+    one_modality = dictionary_statistics(random_codes(num_modalities=1))
     assert set(one_modality) == {"active", "used", "dead", "perplexity"}
 
 

@@ -25,12 +25,12 @@ def num_workers(
     workers: int | None,
     threads: int | None = 1,
     device: torch.device = CPU,
-    members: int = 5,
+    num_members: int = 5,
     enough_work: bool = True,
 ) -> int:
     compute = replace(TINY.compute, workers=workers, threads=threads)
     corpus = read_corpus(tiny.aligned())
-    return choose_workers(compute, corpus, device, members=members, enough_work=enough_work)
+    return choose_workers(compute, corpus, device, num_members=num_members, enough_work=enough_work)
 
 
 def test_workers_are_limited_by_cores_members_and_memory(
@@ -39,8 +39,8 @@ def test_workers_are_limited_by_cores_members_and_memory(
     monkeypatch.setattr(planning, "usable_cores", lambda: 8)
     monkeypatch.setattr(planning, "installed_memory", lambda: 100 << 30)
     assert num_workers(tiny, workers=None) == 5
-    assert num_workers(tiny, workers=None, members=30) == 8
-    assert num_workers(tiny, workers=None, members=30, threads=None) == 8
+    assert num_workers(tiny, workers=None, num_members=30) == 8
+    assert num_workers(tiny, workers=None, num_members=30, threads=None) == 8
     assert num_workers(tiny, workers=None, threads=3) == 2
     assert num_workers(tiny, workers=None, enough_work=False) == 1
     assert num_workers(tiny, workers=None, device=GPU) == 1

@@ -310,7 +310,7 @@ def test_modality_dropout_meets_its_rate_and_keeps_one_modality(tmp_path: Path) 
     corpus = tiny_corpus(tmp_path / "c.h5")
     two_seeds = dhmd_trainer(corpus, with_seeds(1, 2, modality_dropout=0.6), tmp_path / "a")[1]
     one_seed = dhmd_trainer(corpus, with_seeds(2, modality_dropout=0.6), tmp_path / "b")[1]
-    batch = random_batch((1, 1, 1), utterances=6000, absent=0.3)
+    batch = random_batch((1, 1, 1), num_utterances=6000, absent=0.3)
     dropped = two_seeds._dropped_modalities(batch.present_EMB)
     remaining = batch.present_EMB & ~dropped
     assert remaining.any(1).all()

@@ -328,9 +328,9 @@ class GDUnit(nn.Module):
 class SharedDictionary(nn.Module):
     """Codes that all modalities of a space share (figure; equations after the draft)."""
 
-    def __init__(self, codes: int, size: int) -> None:
+    def __init__(self, num_codes: int, size: int) -> None:
         super().__init__()
-        self.codes_KF = nn.Parameter(torch.randn(codes, size))
+        self.codes_KF = nn.Parameter(torch.randn(num_codes, size))
 
     def forward(self, x_BTF: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Return activations `[B, K]` and normalised dictionary features `[B, F]`.

@@ -45,7 +45,7 @@ class GatedFusion(nn.Module):
     def __init__(
         self,
         members: Members,
-        modalities: int,
+        num_modalities: int,
         widths: list[int],
         *,
         hidden: int,
@@ -53,11 +53,11 @@ class GatedFusion(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.gates = nn.ModuleList(Gate(members, modalities, width) for width in widths)
+        self.gates = nn.ModuleList(Gate(members, num_modalities, width) for width in widths)
         self.absent = nn.ParameterList(
-            nn.Parameter(members.normal(modalities, 1, width) * 0.1) for width in widths
+            nn.Parameter(members.normal(num_modalities, 1, width) * 0.1) for width in widths
         )
-        total = modalities * sum(widths)
+        total = num_modalities * sum(widths)
         self.narrow = Linear(members, 1, total, hidden)
         self.widen = Linear(members, 1, hidden, total)
         self.head = Linear(members, 1, total, outputs)

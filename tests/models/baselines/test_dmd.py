@@ -31,7 +31,7 @@ REFERENCE = json.loads((Path(__file__).parent / "dmd_reference.json").read_text(
 
 def reference(options: dict[str, Any] | None = None) -> tuple[Any, Batch]:
     """Build the model and the batch of the reference numbers."""
-    model = build_module("dmd", INPUTS, config=MODEL, options=options, steps=50).double()
+    model = build_module("dmd", INPUTS, config=MODEL, options=options, num_steps=50).double()
     stream = np.random.default_rng(np.frombuffer(b"dmd reference", dtype=np.uint8))
     named = dict(model.named_parameters())
     with torch.no_grad():
@@ -110,9 +110,9 @@ def test_an_option_changes_only_its_own_losses(
 
 
 def test_mean_heads_read_one_vector() -> None:
-    model = build_module("dmd", INPUTS, config=MODEL, options={"heads": "mean"}, steps=50)
+    model = build_module("dmd", INPUTS, config=MODEL, options={"heads": "mean"}, num_steps=50)
     assert model.heads["homogeneous"]["text"].narrow.in_features == 12
-    model = build_module("dmd", INPUTS, config=MODEL, steps=50)
+    model = build_module("dmd", INPUTS, config=MODEL, num_steps=50)
     assert model.heads["homogeneous"]["text"].narrow.in_features == 12 * 46
 
 

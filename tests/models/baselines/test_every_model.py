@@ -77,7 +77,7 @@ def test_runs_with_any_number_of_modalities_or_is_refused(name: str, count: int)
 def test_padding_has_no_effect(name: str) -> None:
     """DMD pads to a fixed length, and its mask is an option."""
     options = {"masked": True, "summary": "mean", "heads": "mean"} if name == "dmd" else None
-    model = build_learner(name, options=options, steps=9).eval()
+    model = build_learner(name, options=options, num_steps=9).eval()
     batch = random_batch(list(INPUTS.values()), absent=0.4, seed=2)
     assert_close(model.predict(padded(batch, (4, 4, 4))), model.predict(batch))
 
@@ -86,9 +86,9 @@ def test_padding_has_no_effect(name: str) -> None:
 def test_overfits_16_utterances(name: str) -> None:
     """Each phase updates its own parameters, as in the trainer."""
     torch.manual_seed(0)
-    model = build_learner(name, seeds=(1,), utterances=16)
+    model = build_learner(name, seeds=(1,), num_utterances=16)
     batch = random_batch(
-        list(INPUTS.values()), members=1, utterances=16, absent=0.0, padding_rows=0, seed=4
+        list(INPUTS.values()), num_members=1, num_utterances=16, absent=0.0, padding_rows=0, seed=4
     )
     batch.labels_EB.clamp_(-2.8, 2.8)
     optimisers = {
@@ -131,7 +131,7 @@ def test_the_page_has_the_number_of_parameters(name: str) -> None:
     assert isinstance(recipe, dict)
     settings = load_section(ModelConfig, {}, recipe=recipe["model"], where="model")
     model = build_learner(
-        name, {"text": 20, "audio": 36, "vision": 28}, seeds=(1,), config=settings, steps=12
+        name, {"text": 20, "audio": 36, "vision": 28}, seeds=(1,), config=settings, num_steps=12
     )
     assert PAGE[name][3] == f"{sum(p.numel() for p in model.parameters()):,}"
     if "two or more" in PAGE[name][4]:

@@ -93,7 +93,7 @@ def test_delta_memory_attention_weights_the_cells_of_both_steps() -> None:
 
 @pytest.mark.parametrize("name", ["mfn", "ef_lstm", "jmt"])
 def test_sequences_of_different_lengths_are_refused(name: str) -> None:
-    batch = random_batch(list(INPUTS.values()), members=1, steps=(5, 7, 9)).of_member(0)
+    batch = random_batch(list(INPUTS.values()), num_members=1, steps=(5, 7, 9)).of_member(0)
     with pytest.raises(DhmdError, match=f"{name} needs word-aligned sequences"):
         build_module(name)(batch)
 

@@ -195,7 +195,7 @@ def test_members_do_not_depend_on_each_other() -> None:
 
 def test_a_seed_alone_gives_the_same_losses_with_dropout() -> None:
     together_model, alone = small_model(seeds=(5, 6, 7)), small_model(seeds=(6,))
-    batch = random_batch(list(INPUTS.values()), members=3)
+    batch = random_batch(list(INPUTS.values()), num_members=3)
     for model in (together_model, alone):
         model.train()
     together, single = together_model.losses(batch), alone.losses(member_of(batch, 1))
@@ -219,7 +219,7 @@ def test_the_total_has_the_loss_weights_of_each_member() -> None:
         kd_with(lambda_=0.5, dictionary={"matching": False}),
     ]
     fast = small_model(seeds=(1, 2, 3, 4), kd=kds, decouple=DecoupleConfig(weight=0.3))
-    losses = fast.losses(random_batch(list(INPUTS.values()), members=4))
+    losses = fast.losses(random_batch(list(INPUTS.values()), num_members=4))
     for r, kd in enumerate(kds):
         member_values = {name: value[r].item() for name, value in losses.items()}
         graph, dictionary = kd.graph, kd.dictionary

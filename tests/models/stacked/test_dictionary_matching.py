@@ -27,8 +27,8 @@ WIDTH, CODES = 4, 9
 CONFIG = DictionaryConfig(codes=CODES, scale=5.0, temperature=0.3)
 
 
-def dictionary(modalities: int = 3, **changes: Any) -> DictionaryMatching:
-    return DictionaryMatching(members(), modalities, WIDTH, replace(CONFIG, **changes)).double()
+def dictionary(num_modalities: int = 3, **changes: Any) -> DictionaryMatching:
+    return DictionaryMatching(members(), num_modalities, WIDTH, replace(CONFIG, **changes)).double()
 
 
 def matched_of(batch: EnsembleBatch) -> DictionaryOutputs:
@@ -62,12 +62,12 @@ def test_gradients_reach_the_target_in_fenchel_young_and_both_in_infonce() -> No
     assert gradient.ne(0).any(-1).all()
 
 
-@pytest.mark.parametrize(("codes", "width"), [(512, 24), (128, 16)])
-def test_initial_codes_are_sparse(codes: int, width: int) -> None:
-    config = DictionaryConfig(codes=codes)
+@pytest.mark.parametrize(("num_codes", "width"), [(512, 24), (128, 16)])
+def test_initial_codes_are_sparse(num_codes: int, width: int) -> None:
+    config = DictionaryConfig(codes=num_codes)
     table = initial_codes(members(3, 4), width, config)
-    assert table.shape == (2, codes, width)
-    assert_close(table.norm(dim=-1), torch.ones(2, codes))
+    assert table.shape == (2, num_codes, width)
+    assert_close(table.norm(dim=-1), torch.ones(2, num_codes))
     active = _active(table, config)
     assert active.min() > 0.7 * INITIAL_ACTIVE_CODES
     assert active.max() < 1.4 * INITIAL_ACTIVE_CODES

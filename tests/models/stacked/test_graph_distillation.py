@@ -45,7 +45,7 @@ def unit_of(
 
 
 def batch_of(task: Task, seed: int = 3) -> EnsembleBatch:
-    return in_double(random_batch((2, 2, 2), task=task, seed=seed, utterances=7))
+    return in_double(random_batch((2, 2, 2), task=task, seed=seed, num_utterances=7))
 
 
 def test_edges_start_uniform_over_present_sources() -> None:
@@ -56,7 +56,9 @@ def test_edges_start_uniform_over_present_sources() -> None:
 
 
 def test_every_control_equals_its_equation_in_one_stack() -> None:
-    batch = in_double(random_batch((2, 2, 2), members=6, utterances=7, padding_rows=2, seed=3))
+    batch = in_double(
+        random_batch((2, 2, 2), num_members=6, num_utterances=7, padding_rows=2, seed=3)
+    )
     unit = unit_of(edges=EDGE_SOURCES)
     scatter(unit, seed=4)
     graph = unit(normal(6, 3, 7, WIDTH).double(), batch)
