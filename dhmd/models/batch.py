@@ -57,7 +57,7 @@ class Batch:
 
     @property
     def share(self) -> Tensor:
-        """Share of this batch in the update: the factor of a loss that is not per utterance."""
+        """Fraction of the update in this batch: the factor of a loss that is not per utterance."""
         return self.weight_B.sum()
 
 

@@ -46,7 +46,7 @@ _Numbers = Annotated[
 
 @dataclass(frozen=True, config=CONFIG)
 class Normalisation:
-    """Subtract the mean of each feature, divide by the standard deviation, clip to ± 10."""
+    """Normalisation of features: zero mean, unit standard deviation, clipped to ± 10."""
 
     mean_I: Annotated[_Numbers, Field(alias="mean")]
     std_I: Annotated[_Numbers, Field(alias="std")]
@@ -64,7 +64,8 @@ class Normalisation:
         """
         if modality not in corpus.modalities:
             raise DhmdError(
-                f"the aligned features file of {corpus.name} has no {modality}: run align again"
+                f"the aligned features file of {corpus.name} has no {modality}: "
+                "run the align stage again"
             )
         statistics = corpus.statistics[modality]
         return Normalisation(statistics.mean_d, statistics.std_d)

@@ -231,7 +231,11 @@ class _Job:
                 if name:
                     _log.info("ablate: %s: validation %s", name, summaries[name][1])
         best = min(summaries, key=lambda name: summaries[name][0])
-        text = f"best of {len(variants)} on validation is {best}," if best else "validation"
+        text = (
+            f"the best of {len(variants)} variants on validation is {best},"
+            if best
+            else "validation"
+        )
         self.finish(output, f"{text} {summaries[best][1]}")
 
     def _keys(self, variants: Mapping[str, Configuration]) -> dict[str, str]:

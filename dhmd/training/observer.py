@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class TrainingInfo:
-    """A training that starts.
+    """Description of a training that starts.
 
     Attributes:
         stage: the name of its stage.
@@ -32,7 +32,7 @@ class TrainingInfo:
 
 
 class Observer:
-    """Receives the events of a training, which it cannot change; this one ignores them."""
+    """Base class of the receivers of a training's events; ignores all events."""
 
     def started(self, training: TrainingInfo) -> None:
         """Called before the first epoch."""
@@ -75,7 +75,7 @@ class ManyObservers(Observer):
             observer.finished(outputs)
 
 
-# The log has the first of each that the rows have.
+# The log shows the first metric of each group that the rows have.
 LOSS_NAMES = ("train/total", "train/loss", "train/task")
 SCORE_NAMES = ("valid/mae", "valid/f1", "valid/f1_weighted", "valid/accuracy")
 

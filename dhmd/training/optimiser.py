@@ -162,6 +162,6 @@ class MemberAdam:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` returned."""
+        """Restore a state returned by `state()`."""
         for name, value in self.state().items():
             value.copy_(state[name])

@@ -87,7 +87,7 @@ def missing_modality_predictions(
 
 
 def predict_without(learner: Learner, batch: EnsembleBatch, drop_MB: Tensor) -> Tensor:
-    """Predict with modalities dropped; an utterance that would lose all of them keeps all."""
+    """Predict with modalities dropped; an utterance that would lose all modalities keeps them."""
     absent = drop_MB.expand_as(batch.present_EMB)
     absent = absent & (batch.present_EMB & ~absent).any(1, keepdim=True)
     return learner.task.stored(learner.predict(batch.without(absent)))

@@ -287,7 +287,7 @@ def train_stack(
 
 @contextmanager
 def _locked(task: Task) -> Iterator[None]:
-    """Hold the lock of the task's directory."""
+    """Lock the task's directory inside the block."""
     path = task.folder.with_suffix(".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -307,7 +307,7 @@ def _locked(task: Task) -> Iterator[None]:
 
 
 class _Events(logging.Handler, Observer):
-    """Appends epochs and log messages to a file, which the process that started this one reads."""
+    """Appends epochs and log messages to a file, which the parent process reads."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -161,7 +161,7 @@ class Trainer:
         self.progress = Progress.start(members.count, train.lr)
         self._graphs: dict[tuple[int, ...], GraphedStep] = {}
         if train.precision == "tf32" and members.device.type == "cpu":
-            _log.warning("train.precision is tf32, which a CPU does not have: float32 is used")
+            _log.warning("train.precision is tf32, which a CPU does not support: float32 is used")
         learner.eval()
 
     def run(self) -> Progress:

@@ -104,7 +104,9 @@ def test_a_variant_keeps_the_seeds_and_settings_of_the_full_model() -> None:
 
 
 def test_an_unknown_or_useless_variant_is_refused_by_name() -> None:
-    with pytest.raises(DhmdError, match=r"'no_dectionary', but must name some of no_distillation"):
+    with pytest.raises(
+        DhmdError, match=r"'no_dectionary' is not a variant; choose from no_distillation"
+    ):
         chosen_variants(AblateConfig(variants=("no_dectionary",)), TINY)
     with pytest.raises(DhmdError, match=r"mult needs 2 modalities, .*audio; remove mult"):
         chosen_variants(AblateConfig(variants=("mult",)), ONE)

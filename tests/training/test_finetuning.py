@@ -21,7 +21,7 @@ from dhmd.training.device_corpus import DeviceTokens, Normalisation
 from dhmd.training.finetuning import FinetunedModel
 from dhmd.training.optimiser import MemberAdam
 from tests.data.text.tiny import write_tiny
-from tests.models.ordinary import Indexing, Pooled
+from tests.models.small_models import IndexingModel, PooledModel
 
 WORDS = (["good", "bad"], ["i", "like", "ungoodness"], ["oh"])
 CPU = torch.device("cpu")
@@ -84,9 +84,9 @@ def learner_of(
     return learner, batch, expected
 
 
-@pytest.mark.parametrize("model_class", [Pooled, Indexing])
+@pytest.mark.parametrize("model_class", [PooledModel, IndexingModel])
 def test_an_ordinary_model_can_be_fine_tuned_with_an_encoder(
-    encoder: Encoder, model_class: type[Pooled]
+    encoder: Encoder, model_class: type[PooledModel]
 ) -> None:
     """Gradients reach the member's own encoder, both with vmap and in a loop."""
     learner, batch, _ = learner_of(encoder, (1, 2))
@@ -101,7 +101,7 @@ def test_an_ordinary_model_can_be_fine_tuned_with_an_encoder(
     assert grad is not None
     assert grad[0].abs().max() > 0
     assert grad[1].abs().max() == 0
-    assert learner.mode == ("vmap" if model_class is Pooled else "loop")
+    assert learner.mode == ("vmap" if model_class is PooledModel else "loop")
     assert "model.mlp.0.weight" in learner.member_tensors()
     assert QUERY in learner.member_tensors()
 

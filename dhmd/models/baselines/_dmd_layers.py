@@ -1,4 +1,4 @@
-"""Layers of DMD's public code, which the paper's form of DHMD and DLF use too.
+"""Layers of DMD's public code, also used by DLF and by the paper's form of DHMD.
 
 Legend: B utterances, T steps, U key steps, F features, H hidden width, O outputs.
 """
@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from dhmd.models.config import ModelConfig
 
-MEMORY_LAYERS = 3  # least number of layers of a memory transformer
+MEMORY_LAYERS = 3  # minimum number of layers of a memory transformer
 
 
 class Head(nn.Module):
-    """Residual MLP and linear head.
+    """A residual MLP followed by a linear head.
 
     Returns its first hidden layer `[…, H]`, the outputs `[…, O]` and the residual sum `[…, F]`.
     """
@@ -53,7 +53,7 @@ class Transformer(nn.Module):
         source_BUF: Tensor | None = None,
         source_mask_BU: Tensor | None = None,
     ) -> Tensor:
-        """Attend from `x` to `source`, or to itself without one; return `[B, T, F]`."""
+        """Attend from `x` to `source`, or to `x` without a source; return `[B, T, F]`."""
         hidden_BTF = self._embedded(x_BTF)
         keys_BUF = None if source_BUF is None else self._embedded(source_BUF)
         keys_mask_BU = mask_BT if source_mask_BU is None else source_mask_BU

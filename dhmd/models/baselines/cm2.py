@@ -68,7 +68,7 @@ class CM2(nn.Module):
         return output_BO
 
     def sample(self, count: int) -> Tensor:
-        """Draw vectors from the marginals, `[B, M, H]`; in evaluation, return their means."""
+        """Draw vectors from the marginals, `[B, M, H]`; in evaluation mode, return their means."""
         samples_BMKH = self.means_MKH.expand(count, *self.means_MKH.shape)
         if self.training:
             noise = torch.randn_like(samples_BMKH)

@@ -33,13 +33,13 @@ from dhmd.models.task import Task
 
 SPACES = ("homogeneous", "heterogeneous")
 ACTIVATION_TEMPERATURE = 2.0
-CONTRASTIVE_TEMPERATURE = 0.07  # CLIP's
+CONTRASTIVE_TEMPERATURE = 0.07  # as in CLIP
 NO_EDGE = -1e9  # score of an edge that does not exist
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class PaperOptions:
-    """`model.options.dhmd_paper`: what is not known of the paper.
+    """Options `model.options.dhmd_paper`: choices that the paper does not specify.
 
     Attributes:
         teachers: live outputs of the other modalities, as in DMD, or out-of-fold predictions.
@@ -223,7 +223,7 @@ class Graph:
 
 @dataclasses.dataclass
 class Space:
-    """A space: its graph; codes `[B, K]` and dictionary features `[B, F]` by modality."""
+    """The graph of a space, and codes `[B, K]` and dictionary features `[B, F]` by modality."""
 
     graph: Graph
     codes: dict[str, Tensor]

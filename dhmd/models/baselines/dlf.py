@@ -97,7 +97,7 @@ class DLF(nn.Module):
             specific_BTD = features.specific[n]
             query_BT = mask_BT
             if n != self.language:
-                # Queries are of language, so the result has the steps of language.
+                # The queries come from language, so the result has the steps of language.
                 query_BT = batch.masks[self.language]
                 specific_BTD = self.attractor[n](language_BTD, query_BT, specific_BTD, mask_BT)
             summary_BD = masked_mean(self.memory[n](specific_BTD, query_BT), query_BT)

@@ -51,7 +51,7 @@ MARGIN = 0.15
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class DMDOptions:
-    """`model.options.dmd`: switches for known faults of the public code, by default as there.
+    """Options `model.options.dmd`: known faults of the public code; the defaults keep them.
 
     Attributes:
         prior: add a fixed prior to the edge weights, and pull their mean to it by a loss.
@@ -80,7 +80,7 @@ class DMDOptions:
 
 
 class DMD(nn.Module):
-    """The model, its two graph distillation units and all losses.
+    """The DMD model with its two graph distillation units and all losses.
 
     Args:
         inputs: feature width by modality.

@@ -101,7 +101,7 @@ class MISA(nn.Module):
 
 
 class Utterance(nn.Module):
-    """Return the last states of two stacked bidirectional LSTMs, `[B, T, I]` → `[B, 4 H]`."""
+    """The last states of two stacked bidirectional LSTMs; maps `[B, T, I]` to `[B, 4 H]`."""
 
     def __init__(self, size: int, hidden: int) -> None:
         super().__init__()

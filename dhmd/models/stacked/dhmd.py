@@ -92,7 +92,7 @@ class ModelOutputs:
 
 
 class DHMD(Learner):
-    """The model of E members. Only `loss_weights` may differ between them.
+    """DHMD with E members, which may differ only in `loss_weights`.
 
     Without decoupling (`decouple.enabled` off, an ablation), both spaces read X_m.
     """
@@ -243,7 +243,7 @@ class DHMD(Learner):
         return details
 
     def parameter_group(self, name: str) -> ParameterGroup:
-        """Give the dictionaries their own learning rate."""
+        """Return the parameter's group; the dictionaries have their own learning rate."""
         factor = self.kd.dictionary.lr_factor if name.startswith("dictionaries.") else 1.0
         return ParameterGroup(learning_rate=factor)
 

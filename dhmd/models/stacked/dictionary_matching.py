@@ -34,7 +34,7 @@ class DictionaryOutputs:
 
 
 class QueryMLP(nn.Module):
-    """`q_m = MLP_m(layernorm(h_m[t]))`, `[E, g, B, T, W]` → the same shape.
+    """Query MLPs `q_m = MLP_m(layernorm(h_m[t]))`, which keep the shape `[E, g, B, T, W]`.
 
     Without the norm, small h would give all steps the same query, by the biases, and all utterances
     the same codes.

@@ -29,9 +29,10 @@ from dhmd.models.task import Task
 
 
 class ModalityEncoder(nn.Module):
-    """`X_m = Conv1d_m(x_m)`: `[E, 1, B, T, I]` → `[E, 1, B, T, D]`, zeros on padding.
+    """The encoder `X_m = Conv1d_m(x_m)`; maps `[E, 1, B, T, I]` to `[E, 1, B, T, D]`.
 
-    With `recurrent`, it is the sum of a GRU's two directions instead of the convolution.
+    The output is zero on padding. With `recurrent`, it is the sum of a GRU's two directions instead
+    of the convolution.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ def copy_encoders(
             if parameter.shape != value.shape:
                 raise ValueError(
                     f"the pretrained encoder of {modality} does not fit the model: "
-                    "run the pretraining again"
+                    "run the pretrain stage again"
                 )
             with torch.no_grad():
                 parameter.copy_(value)
@@ -133,7 +134,7 @@ class UnimodalModel(Learner):
 
 
 class SelfAttention(nn.Module):
-    """One self-attention encoder per modality: `[E, 1, B, T_m, D]` each → the same shapes."""
+    """One self-attention encoder per modality; keeps the shapes `[E, 1, B, T_m, D]`."""
 
     def __init__(
         self, members: Members, modalities: tuple[str, ...], width: int, config: ModelConfig

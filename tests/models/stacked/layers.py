@@ -35,7 +35,7 @@ def linear_of(ours: Linear, member: int, group: int) -> nn.Linear:
     return reference
 
 
-def scatter(module: nn.Module, seed: int = 0) -> None:
+def randomise(module: nn.Module, seed: int = 0) -> None:
     """Set all parameters to random numbers, including those that start at 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -12,7 +12,7 @@ from dhmd.models.config import DropoutConfig, ModelConfig
 from dhmd.models.stacked.attention import Attention, TransformerEncoder, positions
 from dhmd.models.stacked.layers import padding_bias
 from tests.models.compare import assert_close
-from tests.models.stacked.layers import cells, linear_of, masks, members, normal, scatter
+from tests.models.stacked.layers import cells, linear_of, masks, members, normal, randomise
 
 
 def torch_attention(ours: Attention, r: int, g: int) -> nn.MultiheadAttention:
@@ -50,7 +50,7 @@ def encoder(groups: int, *, layers: int = 2) -> TransformerEncoder:
     dropout = DropoutConfig(attention={"text": 0.0}, layer=0.0)
     config = ModelConfig(width=6, heads=2, layers=layers, dropout=dropout)
     ours = TransformerEncoder(members(), 6, config, attended=["text"] * groups)
-    scatter(ours)
+    randomise(ours)
     return ours
 
 

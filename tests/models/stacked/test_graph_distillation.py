@@ -20,7 +20,7 @@ from dhmd.models.task import Task
 from tests.models import equations
 from tests.models.batches import in_double, random_batch
 from tests.models.compare import assert_close
-from tests.models.stacked.layers import normal, scatter
+from tests.models.stacked.layers import normal, randomise
 from tests.models.stacked.settings import CPU
 
 NAMES = ("text", "audio", "vision")
@@ -60,7 +60,7 @@ def test_every_control_equals_its_equation_in_one_stack() -> None:
         random_batch((2, 2, 2), num_members=6, num_utterances=7, padding_rows=2, seed=3)
     )
     unit = unit_of(edges=EDGE_SOURCES)
-    scatter(unit, seed=4)
+    randomise(unit, seed=4)
     graph = unit(normal(6, 3, 7, WIDTH).double(), batch)
     assert not graph.edges_EBIJ.requires_grad
     for r, name in enumerate(EDGE_SOURCES):

@@ -12,7 +12,7 @@ from dhmd.models.stacked.attention import TransformerLayer
 from dhmd.models.stacked.layers import Dropout, LayerNorm, masked_max, padding_bias
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
-from tests.models.stacked.layers import masks, members, needs_compiler, normal, scatter
+from tests.models.stacked.layers import masks, members, needs_compiler, normal, randomise
 from tests.models.stacked.settings import INPUTS, small_model
 
 
@@ -41,7 +41,7 @@ def test_a_transformer_layer_equals_torchs(
     results = []
     for native in (False, True):
         layer = TransformerLayer(members(), 2, heads * head, heads, rates, 0.1 * max(rates))
-        scatter(layer)
+        randomise(layer)
 
         def run(x: Tensor, other: Tensor | None = None, layer: nn.Module = layer) -> Tensor:
             return layer(x, other, bias, select)
@@ -59,7 +59,7 @@ def test_a_transformer_layer_equals_torchs(
 def test_a_layer_norm_equals_torchs(groups: int) -> None:
     """Also where one scale serves every group."""
     norm = LayerNorm(members(), groups, 19)
-    scatter(norm)
+    randomise(norm)
     results = []
     for native in (False, True):
         norm.zero_grad()

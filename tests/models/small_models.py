@@ -26,7 +26,7 @@ from tests.training.learners import train_config
 CPU = torch.device("cpu")
 
 
-class Pooled(nn.Module):
+class PooledModel(nn.Module):
     """Masked means of all modalities, an MLP with dropout."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
@@ -43,7 +43,7 @@ class Pooled(nn.Module):
         return self.mlp(self.pooled(batch))
 
 
-class Recurrent(Pooled):
+class RecurrentModel(PooledModel):
     """Has a GRU, which has no batching rule."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
@@ -57,7 +57,7 @@ class Recurrent(Pooled):
         return self.head(self.dropout(states[:, -1]))
 
 
-class Indexing(Pooled):
+class IndexingModel(PooledModel):
     """Selects utterances by a boolean mask."""
 
     def forward(self, batch: Batch) -> Tensor:
@@ -68,7 +68,7 @@ class Indexing(Pooled):
         return output
 
 
-class Branching(Pooled):
+class BranchingModel(PooledModel):
     """Branches on the value of a tensor."""
 
     def forward(self, batch: Batch) -> Tensor:
@@ -76,7 +76,7 @@ class Branching(Pooled):
         return output if output.sum().item() > 0 else output * 0.5
 
 
-class Noisy(Pooled):
+class NoisyModel(PooledModel):
     """Adds noise in training (a variational model)."""
 
     def forward(self, batch: Batch) -> Tensor:
@@ -86,7 +86,7 @@ class Noisy(Pooled):
         return self.mlp(pooled)
 
 
-class Normalised(Pooled):
+class BatchNormModel(PooledModel):
     """Has running statistics in buffers."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
@@ -97,7 +97,7 @@ class Normalised(Pooled):
         return self.mlp(self.norm(self.pooled(batch)))
 
 
-class Counting(Pooled):
+class CountingModel(PooledModel):
     """Counts its calls in a Python attribute."""
 
     calls = 0
@@ -107,7 +107,7 @@ class Counting(Pooled):
         return super().forward(batch)
 
 
-class Encoded(nn.Module):
+class EncoderModel(nn.Module):
     """Has encoders that start from the pretrained ones."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
@@ -121,7 +121,7 @@ class Encoded(nn.Module):
         return self.head(torch.cat([masked_mean(x, masks[m]) for m, x in encoded.items()], -1))
 
 
-class UnimodalLabels(Pooled):
+class UnimodalLabelModel(PooledModel):
     """Like Self-MM: has labels per modality and train utterance, refined from epoch 2 on."""
 
     def __init__(
@@ -152,7 +152,7 @@ class UnimodalLabels(Pooled):
         return ParameterGroup(learning_rate=0.1, weight_decay=0.3 if "heads" in name else None)
 
 
-class Bounded(Pooled):
+class BoundModel(PooledModel):
     """Like MMIM: updates the parameters of a bound and the main ones in turn, per epoch."""
 
     phases = ("bound", "main")
@@ -173,7 +173,7 @@ class Bounded(Pooled):
         return ParameterGroup(phase="bound" if name.startswith("bound") else "main")
 
 
-class Conversation(Pooled):
+class VideoModel(PooledModel):
     """Like HFGCN: its batches have whole videos."""
 
     batch_by = "video"
@@ -185,7 +185,7 @@ class Conversation(Pooled):
         return self.mlp(pooled_BD + same_BB @ pooled_BD / same_BB.sum(1, keepdim=True))
 
 
-class Imagining(Pooled):
+class PretrainingModel(PooledModel):
     """Like IF-MMIN: pretrains by reconstruction, then learns the task."""
 
     pretraining_epochs = 2
@@ -211,7 +211,7 @@ def ensemble(
     inputs = {name: len(corpus.feature_names[name]) for name in corpus.modalities}
     members = Members(seeds, CPU)
     facts: dict[str, Any] = {}
-    if cls is UnimodalLabels:
+    if cls is UnimodalLabelModel:
         facts["corpus"] = CorpusInfo(len(corpus.index("train")), {})
     config = ModelConfig(width=8, heads=2)
     learner = Ensemble(members, task, lambda: cls(inputs, task, config, **facts), name="model")
