@@ -59,7 +59,7 @@ def test_every_ablation_changes_only_its_keys() -> None:
     assert all(variant.purpose for variant in VARIANTS.values())
 
 
-def test_variants_that_change_nothing_are_left_out() -> None:
+def test_variants_that_change_nothing_are_excluded() -> None:
     for_two = set(chosen_variants(AblateConfig(all=True), PAIR))
     assert "only_text" in for_two
     assert not {"only_vision", "only_text_audio", "only_text_vision"} & for_two

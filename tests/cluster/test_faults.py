@@ -122,15 +122,16 @@ class EpochCounter:
                     link = self._links / f"{path.parent.name}-{path.stat().st_ino}"
                     fetched = any(self._links.glob(f"{path.parent.name}-*"))
                     os.link(path, link)  # fails if there is a link already
-                    # A task appends to a fetched file a second later at the earliest.
+                    # The events of a fetched file come from another node: a task appends new ones a
+                    # second later at the earliest.
                     self._copied[link] = len(path.read_text().splitlines()) if fetched else 0
             self._pids.update(processes("dhmd.training.run_task", str(self._store)))
 
     def row(self, engine: Engine, fault: str, result: str, history: Path) -> list[object]:
-        """Return the fault's row of the table; fail if the history lacks an epoch.
+        """Return the fault's row of the table in docs/cluster.md; check that no epoch is lost.
 
-        A process that is killed between saving and reporting an epoch has trained it, although
-        there is no event of it.
+        A process that is killed between saving and reporting an epoch writes no event of this
+        epoch; the history has it, so this epoch is counted as trained.
         """
         events = [
             json.loads(line)
@@ -378,7 +379,7 @@ def test_a_missing_engine_is_an_error(
 def test_each_gpu_of_a_machine_has_one_process(
     tiny_artefacts: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The GPUs are mocked in this process; the workers find none and train on the CPU."""
+    """Mock the GPUs in this process; the workers find none and train on the CPU."""
     variables: set[tuple[int, str]] = set()
 
     class EnvironmentRecorder(Recorder):

@@ -1,4 +1,4 @@
-"""Small models with the features of published ones, and a trainer for them."""
+"""Small models with properties of published models, and a trainer for them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 class PooledModel(nn.Module):
-    """Masked means of all modalities, an MLP with dropout."""
+    """An MLP with dropout on the masked means of all modalities."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class PooledModel(nn.Module):
 
 
 class RecurrentModel(PooledModel):
-    """Has a GRU, which has no batching rule."""
+    """A model with a GRU, which `vmap` cannot batch."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__(inputs, task, config)
@@ -58,7 +58,7 @@ class RecurrentModel(PooledModel):
 
 
 class IndexingModel(PooledModel):
-    """Selects utterances by a boolean mask."""
+    """A model that selects utterances by a boolean mask."""
 
     def forward(self, batch: Batch) -> Tensor:
         output = self.mlp(self.pooled(batch))
@@ -69,7 +69,7 @@ class IndexingModel(PooledModel):
 
 
 class BranchingModel(PooledModel):
-    """Branches on the value of a tensor."""
+    """A model that branches on the value of a tensor."""
 
     def forward(self, batch: Batch) -> Tensor:
         output = self.mlp(self.pooled(batch))
@@ -77,7 +77,7 @@ class BranchingModel(PooledModel):
 
 
 class NoisyModel(PooledModel):
-    """Adds noise in training (a variational model)."""
+    """A model that adds noise in training, like a variational model."""
 
     def forward(self, batch: Batch) -> Tensor:
         pooled = self.pooled(batch)
@@ -87,7 +87,7 @@ class NoisyModel(PooledModel):
 
 
 class BatchNormModel(PooledModel):
-    """Has running statistics in buffers."""
+    """A model with running statistics in buffers."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__(inputs, task, config)
@@ -98,7 +98,7 @@ class BatchNormModel(PooledModel):
 
 
 class CountingModel(PooledModel):
-    """Counts its calls in a Python attribute."""
+    """A model that counts its calls in a Python attribute."""
 
     calls = 0
 
@@ -108,7 +108,7 @@ class CountingModel(PooledModel):
 
 
 class EncoderModel(nn.Module):
-    """Has encoders that start from the pretrained ones."""
+    """A model whose encoders start from the pretrained ones."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class EncoderModel(nn.Module):
 
 
 class UnimodalLabelModel(PooledModel):
-    """Like Self-MM: has labels per modality and train utterance, refined from epoch 2 on."""
+    """A model with labels per modality and train utterance, refined from epoch 2 (Self-MM)."""
 
     def __init__(
         self, inputs: dict[str, int], task: Task, config: ModelConfig, corpus: CorpusInfo
@@ -153,7 +153,7 @@ class UnimodalLabelModel(PooledModel):
 
 
 class BoundModel(PooledModel):
-    """Like MMIM: updates the parameters of a bound and the main ones in turn, per epoch."""
+    """A model that updates the parameters of a bound and the others in turn, as MMIM does."""
 
     phases = ("bound", "main")
     alternate = "epoch"
@@ -174,7 +174,7 @@ class BoundModel(PooledModel):
 
 
 class VideoModel(PooledModel):
-    """Like HFGCN: its batches have whole videos."""
+    """A model whose batches are whole videos, as in HFGCN."""
 
     batch_by = "video"
 
@@ -186,7 +186,7 @@ class VideoModel(PooledModel):
 
 
 class PretrainingModel(PooledModel):
-    """Like IF-MMIN: pretrains by reconstruction, then learns the task."""
+    """A model that is pretrained by reconstruction and then learns the task, as in IF-MMIN."""
 
     pretraining_epochs = 2
 

@@ -52,10 +52,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 @pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_a_seed_alone_gives_the_same_numbers(
+def test_a_seed_trained_alone_gives_the_same_results_as_with_others(
     cls: type[nn.Module], corpus: Corpus, tmp_path: Path
 ) -> None:
-    """With dropout, modality dropout, buckets, padding and averaging."""
+    """Train with dropout, modality dropout, buckets, padding and averaging."""
     together = trainer_of(cls, corpus, tmp_path / "a", (3, 7, 9))
     alone = trainer_of(cls, corpus, tmp_path / "b", (7,))
     many, one = together.run(), alone.run()

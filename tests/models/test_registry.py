@@ -60,7 +60,7 @@ def test_the_shipped_baselines_are_found() -> None:
 def test_a_baseline_needs_one_file_only(
     add: Add, tiny_artefacts: TinyArtefacts, tmp_path: Path
 ) -> None:
-    """It is trained over all seeds, saved, loaded, and tested without a modality."""
+    """Train the baseline over all seeds, save and load it, and test it without a modality."""
     add("mean_model", MEAN_MODEL)
     assert "mean_model" in baseline_names()
     assert model_info("mean_model").summary == "Linear regression on masked means"
@@ -161,7 +161,7 @@ def test_both_engines_write_the_same_outputs(
 
 
 def test_variants_of_the_plain_engine_train_separately() -> None:
-    """Members of the plain engine have the same settings, also loss weights."""
+    """In the plain engine, all members have the same settings, including loss weights."""
     plain = tiny_configuration({"model": {"engine": "plain"}})
     other = replace(plain, kd=replace(plain.kd, lambda_=0.0))
     assert plain.structure() != other.structure()

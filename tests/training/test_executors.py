@@ -60,11 +60,11 @@ LONGER = overlay(TWO, {"train": {"epochs": 15, "early_stop": 15}})
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
+def uninterrupted(
     tiny_artefacts: TinyArtefacts, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Recorder]:
     """Return a training by two workers without interruption."""
-    folder, recorder = tmp_path_factory.mktemp("undisturbed"), Recorder()
+    folder, recorder = tmp_path_factory.mktemp("uninterrupted"), Recorder()
     tiny_artefacts.train(LONGER, folder, recorder)
     assert list((folder / "s" / "tasks").iterdir()) == []
     return folder / "m", recorder
@@ -88,9 +88,9 @@ def check_close(one: Path, other: Path, tolerance: float = 1e-3) -> None:
 
 
 def test_two_workers_give_the_same_model_as_one_process(
-    tiny_artefacts: TinyArtefacts, undisturbed: tuple[Path, Recorder], tmp_path: Path
+    tiny_artefacts: TinyArtefacts, uninterrupted: tuple[Path, Recorder], tmp_path: Path
 ) -> None:
-    folder, recorder = undisturbed
+    folder, recorder = uninterrupted
     one = overlay(LONGER, {"compute": {"workers": 1}})
     tiny_artefacts.train(one, tmp_path)
     check_close(folder, tmp_path / "m")
@@ -163,7 +163,7 @@ class WorkerKiller(Recorder):
 
 
 def test_a_killed_worker_is_reported_and_other_results_are_kept(
-    tiny_artefacts: TinyArtefacts, tmp_path: Path, undisturbed: tuple[Path, Recorder]
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, uninterrupted: tuple[Path, Recorder]
 ) -> None:
     with pytest.raises(
         DhmdError, match=r"process that trained seed \d was ended by SIGKILL; memory .*/log\.txt"
@@ -176,7 +176,7 @@ def test_a_killed_worker_is_reported_and_other_results_are_kept(
     tiny_artefacts.train(LONGER, tmp_path, recorder)
     assert recorder.resumed_epoch > 0
     assert {name for _, rows in recorder.epochs for name in rows} < {"seed-1", "seed-2"}
-    assert read_files(tmp_path / "m") == read_files(undisturbed[0])
+    assert read_files(tmp_path / "m") == read_files(uninterrupted[0])
 
 
 def test_an_interrupted_training_leaves_no_worker(
@@ -190,7 +190,7 @@ def test_an_interrupted_training_leaves_no_worker(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death")
 def test_workers_end_with_their_parent_and_the_training_resumes(
-    tiny_artefacts: TinyArtefacts, tmp_path: Path, undisturbed: tuple[Path, Recorder]
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, uninterrupted: tuple[Path, Recorder]
 ) -> None:
     with start_driver(LONGER, tiny_artefacts, tmp_path) as caller:
         for line in caller.stderr:
@@ -204,13 +204,15 @@ def test_workers_end_with_their_parent_and_the_training_resumes(
     tiny_artefacts.train(LONGER, tmp_path, recorder)
     assert recorder.resumed_epoch >= 2
     assert list((tmp_path / "s" / "tasks").iterdir()) == []
-    assert read_files(tmp_path / "m") == read_files(undisturbed[0])
+    assert read_files(tmp_path / "m") == read_files(uninterrupted[0])
 
 
 # ---- errors --------------------------------------------------------------------------------------
 
 
-def test_bad_input_of_a_task_is_one_sentence(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
+def test_bad_input_of_a_task_is_reported_in_one_sentence(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     """The worker process reports a modality that is absent from a split."""
     data = tiny_data(alignment="none", absent=False)
     present = data.present_NM.copy()
@@ -236,7 +238,7 @@ def limit_file_size(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_in_a_worker_is_one_sentence(
+def test_a_full_disk_in_a_worker_is_reported_in_one_sentence(
     tiny_artefacts: TinyArtefacts, tmp_path: Path
 ) -> None:
     folder = copy_folder(tiny_artefacts.pretrained(), tmp_path / "p")
@@ -324,7 +326,7 @@ def test_a_second_process_waits_for_the_same_task(task: Task) -> None:
     assert not list(task.store.tasks.glob("*.lock"))
 
 
-def test_tasks_leave_out_members_that_are_stored_or_belong_to_an_earlier_task(task: Task) -> None:
+def test_tasks_exclude_members_that_are_stored_or_belong_to_an_earlier_task(task: Task) -> None:
     two_variants = replace(
         task,
         configurations={"a": TINY, "b": TINY},

@@ -123,7 +123,7 @@ def test_an_utterance_without_text_has_no_features(encoder: Encoder) -> None:
 
 
 def test_gradient_checkpointing_stores_less_and_gives_the_same_gradients(encoder: Encoder) -> None:
-    """With dropout, and with different weights of the members."""
+    """Use dropout, and different weights for each member."""
     results = {}
     for checkpointing in (False, True):
         learner, batch, _ = learner_of(encoder, (1, 2), gradient_checkpointing=checkpointing)

@@ -68,7 +68,7 @@ def test_a_job_writes_what_evaluation_and_report_read(
     outputs = read_outputs(tmp_path / "m")
     _check_outputs(outputs, corpus, configuration)
     _check_history(tmp_path / "m", task)
-    _check_that_it_can_be_loaded(tmp_path / "m", outputs, corpus)
+    _check_that_the_model_can_be_loaded(tmp_path / "m", outputs, corpus)
 
 
 def _check_outputs(outputs: dict[str, Any], corpus: Any, configuration: Configuration) -> None:
@@ -135,7 +135,7 @@ def _check_history(folder: Path, task: str) -> None:
         assert last_rows["selected"]["epoch"] == "1"
 
 
-def _check_that_it_can_be_loaded(folder: Path, outputs: dict[str, Any], corpus: Any) -> None:
+def _check_that_the_model_can_be_loaded(folder: Path, outputs: dict[str, Any], corpus: Any) -> None:
     model, _, description = load_model(folder, torch.device("cpu"))
     assert description.identity == corpus.identity
     assert description.alignment == corpus.alignment
@@ -379,7 +379,7 @@ def test_the_last_line_reports_score_seeds_and_folder(
 def test_a_diverged_seed_does_not_change_the_others(
     tiny_artefacts: TinyArtefacts, tmp_path: Path
 ) -> None:
-    """Seed 1 starts from encoders of NaN."""
+    """Start seed 1 from encoders of NaN."""
     pretrained = copy_folder(tiny_artefacts.pretrained(), tmp_path / "p")
     tensors = load_file(pretrained / "seed-1.safetensors")
     save_file({k: v * torch.nan for k, v in tensors.items()}, pretrained / "seed-1.safetensors")

@@ -68,7 +68,7 @@ def test_items_are_split_evenly_and_in_order() -> None:
     assert split_evenly([1, 2], 1) == [[1, 2]]
 
 
-def test_memory_of_a_small_step(tmp_path: Path) -> None:
+def test_the_memory_of_a_small_step_is_estimated(tmp_path: Path) -> None:
     corpus = tiny_corpus(tmp_path / "c.h5")
     train = corpus.index("train")
     steps = 3 * max(corpus.features["text"].lengths[train])  # aligned: equally many of each

@@ -34,7 +34,7 @@ MEMBER = TrainedMember(
 )
 
 
-def test_storing_and_reading_a_member(tmp_path: Path) -> None:
+def test_a_stored_member_can_be_read(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert "k" not in store
     store.write("k", MEMBER)

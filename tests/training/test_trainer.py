@@ -200,8 +200,10 @@ def with_seeds(*seeds: int, **train: Any) -> Configuration:
 
 
 @pytest.mark.parametrize("alignment", ["word", "none"])
-def test_a_seed_alone_has_the_same_losses_at_every_step(tmp_path: Path, alignment: str) -> None:
-    """With dropout, modality dropout, several buckets and accumulation."""
+def test_a_seed_trained_alone_has_the_same_losses_as_with_others(
+    tmp_path: Path, alignment: str
+) -> None:
+    """Train with dropout, modality dropout, several buckets and accumulation."""
     corpus = tiny_corpus(tmp_path / "c.h5", alignment=alignment)
     three_seeds, trainer = dhmd_trainer(corpus, with_seeds(3, 7, 9, accumulate=2), tmp_path / "a")
     losses_of_three = record_losses(three_seeds)
@@ -274,7 +276,7 @@ def test_accumulating_two_batches_equals_one_batch(tmp_path: Path) -> None:
 
 
 def test_the_last_update_of_an_epoch_is_not_dropped(tmp_path: Path) -> None:
-    """24 rows are three batches of 8: the third one is a second update."""
+    """Train on 24 rows, three batches of 8, of which the third is a second update."""
     corpus = tiny_corpus(tmp_path / "c.h5")
     _, trainer = dhmd_trainer(corpus, with_seeds(1, accumulate=2, epochs=1), tmp_path / "s")
     trainer.run()

@@ -38,8 +38,8 @@ WIDTHS = {"text": 4, "audio": 3, "vision": 5, "physio": 2}
 @pytest.mark.parametrize(
     "task", [Task(), CLASSES, MULTILABEL], ids=["regression", "classes", "sets"]
 )
-def test_predicts_and_has_finite_gradients(name: str, task: Task) -> None:
-    """With absent modalities and utterances of weight 0; seeds train in the mode of the page."""
+def test_a_model_predicts_and_has_finite_gradients(name: str, task: Task) -> None:
+    """Cover absent modalities and utterances of weight 0; check the mode in docs/models.md."""
     if name in REGRESSION_ONLY and task.classes:
         with pytest.raises(DhmdError, match="but the task has classes"):
             build_learner(name, task=task)
@@ -58,7 +58,7 @@ def test_predicts_and_has_finite_gradients(name: str, task: Task) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_runs_with_any_number_of_modalities_or_is_refused(name: str, count: int) -> None:
+def test_a_model_runs_with_any_number_of_modalities_or_is_refused(name: str, count: int) -> None:
     inputs = dict(list(WIDTHS.items())[:count])
     if count < model_info(name).min_modalities:
         with pytest.raises(DhmdError, match=f"{name} needs .* modalities, but there is only text"):
@@ -83,7 +83,7 @@ def test_padding_has_no_effect(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_overfits_16_utterances(name: str) -> None:
+def test_a_model_overfits_16_utterances(name: str) -> None:
     """Each phase updates its own parameters, as in the trainer."""
     torch.manual_seed(0)
     model = build_learner(name, seeds=(1,), num_utterances=16)
@@ -126,7 +126,7 @@ def test_overfits_16_utterances(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_page_has_the_number_of_parameters(name: str) -> None:
+def test_the_models_page_lists_the_number_of_parameters(name: str) -> None:
     recipe = load_yaml(ROOT / "recipes" / "demo.yaml")
     assert isinstance(recipe, dict)
     settings = load_section(ModelConfig, {}, recipe=recipe["model"], where="model")

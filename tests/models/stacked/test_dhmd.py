@@ -102,7 +102,7 @@ def _case(
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
-    """In outputs, losses and gradients. Losses that only the plain model has must have weight 0."""
+    """Compare outputs, losses and gradients. Losses of the plain model alone must have weight 0."""
     fast, batch, built = _case(**CASES[name])
     outputs, losses = fast(batch), fast.losses(batch)
     losses["total"].sum().backward()
@@ -193,7 +193,7 @@ def test_members_do_not_depend_on_each_other() -> None:
         assert parameter.grad[1].equal(grads[name]), name
 
 
-def test_a_seed_alone_gives_the_same_losses_with_dropout() -> None:
+def test_a_seed_alone_has_the_same_dropout_and_losses_as_with_others() -> None:
     together_model, alone = small_model(seeds=(5, 6, 7)), small_model(seeds=(6,))
     batch = random_batch(list(INPUTS.values()), num_members=3)
     for model in (together_model, alone):
