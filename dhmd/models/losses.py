@@ -247,7 +247,7 @@ def info_nce(
     """Compute InfoNCE of each anchor, `[B]`.
 
     The positive is the same utterance in the other modality. Utterances of its class, and those
-    without both modalities (`present_B` false), are no negatives.
+    without both modalities (`present_B` false), are not negatives.
     """
     classes_B = task.margin_classes(batch.labels_B)
     differ_BB = classes_B[:, None] != classes_B[None, :]

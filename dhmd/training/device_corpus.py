@@ -163,7 +163,7 @@ class DeviceCorpus:
         """Load the given modalities of a corpus.
 
         Raises:
-            DhmdError: the corpus does not have one of them.
+            DhmdError: the corpus lacks one of the modalities.
         """
         lengths, values = {}, {}
         for name in modalities:

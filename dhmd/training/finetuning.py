@@ -44,7 +44,7 @@ class FinetunedModel(Learner):
         text: the index of text among the modalities.
         normalisation: the normalisation of the frozen encoder's vectors.
         learning_rate: the encoder's learning rate, as a factor of `train.lr`.
-        gradient_checkpointing: whether the encoder's layers are computed again in the backward
+        gradient_checkpointing: whether the encoder's layers are recomputed in the backward
             pass, which takes less memory and gives the same gradients.
 
     Raises:
@@ -182,7 +182,7 @@ def check_tokens(corpus: Corpus, encoder: Encoder) -> None:
     """Check that the aligned features file has the tokens of this encoder.
 
     Raises:
-        DhmdError: it has none, or those of another encoder.
+        DhmdError: the file has no tokens, or those of another encoder.
     """
     if corpus.sources.get(ENCODER_SOURCE) != encoder.digest or corpus.tokens is None:
         raise DhmdError(

@@ -18,8 +18,8 @@ class TrainingInfo:
     """Description of a training that starts.
 
     Attributes:
-        stage: the name of its stage.
-        members: the names of its ensemble members: `seed-1`, or `no_distillation/seed-1` if the
+        stage: the name of the stage.
+        members: the names of the ensemble members: `seed-1`, or `no_distillation/seed-1` if the
             member trains a variant.
         parameters: the settings, by section of params.yaml; values may be nested.
         resumed_epoch: the last epoch of the latest checkpoint; 0 if there is none.

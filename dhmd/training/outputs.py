@@ -63,8 +63,8 @@ def missing_modality_predictions(
 
     Each proper subset of the modalities is dropped (`text+audio`), and modalities are dropped at
     random (`random 30 %`). An utterance that would lose all its modalities keeps all of them; a
-    random drop keeps one. Each modality in turn is replaced by noise (`noise for text`), and the
-    model is not told so: the modality counts as present.
+    random drop keeps one. Each modality in turn is replaced by noise (`noise for text`) and
+    still counts as present.
 
     Returns:
         Predictions `[E, N, …]` by the condition's name; all other rows are NaN.

@@ -54,7 +54,7 @@ def choose_workers(
 
     It is `compute.workers` if that is set. Otherwise a cluster has one process per member, or one
     per stack if its tasks have GPUs. This machine has one process per GPU, or one per core as far
-    as half of the installed memory allows; and only one without enough work.
+    as half of the installed memory allows; and only one process without enough work.
 
     The number does not depend on free memory or load: results differ by rounding between numbers
     of workers, and an interrupted job resumes only with the same number.

@@ -116,7 +116,7 @@ class PretrainedEncoders:
         """Read the output folder of pretraining, and check that it fits the training.
 
         Raises:
-            DhmdError: it is damaged, or was pretrained on other data, seeds or modalities.
+            DhmdError: the folder is damaged, or of other data, seeds or modalities.
         """
         description = read_description(folder)
         seeds, modalities = configuration.train.seeds, configuration.modalities

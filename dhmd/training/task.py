@@ -171,7 +171,7 @@ class Task:
         """Read a task from the JSON file that `write` wrote.
 
         Raises:
-            DhmdError: the file is missing or is no task, or the encoder cannot be loaded.
+            DhmdError: the file is missing or is not a task, or the encoder cannot be loaded.
         """
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

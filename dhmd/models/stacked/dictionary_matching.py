@@ -149,7 +149,7 @@ def info_nce(
     """Compute InfoNCE of each anchor, `[E, P, B]`.
 
     The positive is the same utterance in the other modality. Utterances of its class, padding and
-    utterances without both modalities are no negatives.
+    utterances without both modalities are not negatives.
     """
     scores_EPBC = anchors_EPBW @ candidates_EPCW.transpose(-1, -2) / temperature
     classes_EB = task.margin_classes(batch.labels_EB)

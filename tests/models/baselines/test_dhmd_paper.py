@@ -125,7 +125,7 @@ def test_dictionary_features_are_sparse_mixtures_of_codes() -> None:
     assert feature_BF[1].eq(0).all()
 
 
-def test_contrastive_loss_equals_the_value_by_hand() -> None:
+def test_contrastive_loss_equals_a_hand_computed_value() -> None:
     batch = replace(
         batch_of(),
         present={name: torch.ones(2, dtype=torch.bool) for name in ("text", "audio")},

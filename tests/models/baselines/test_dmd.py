@@ -126,7 +126,7 @@ def test_target_softmax_normalises_over_the_sources_of_each_target() -> None:
     assert edges_BIJ.diagonal(dim1=1, dim2=2).eq(0).all()
 
 
-def test_margin_loss_equals_the_value_by_hand() -> None:
+def test_margin_loss_equals_a_hand_computed_value() -> None:
     """Use two utterances of class 0 and one of class 2, one modality, features on the axes."""
     features = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]]])
     classes = torch.tensor([0.0, 0.0, 2.0])
