@@ -37,7 +37,6 @@ class Workers:
             environment.pop(variable, None)
             if passive:
                 environment[variable] = value
-        self.count, self.threads, self.passive, self.steps = count, threads, passive, steps
         self.processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.worker", shape, str(threads), str(steps)],

@@ -97,15 +97,11 @@ def runs(root: Path) -> dict[str, Run]:
     return runs_by_name
 
 
-def write_model(folder: Path, seeds: tuple[int, ...] = (1, 2), epochs: int = 2) -> None:
+def write_model(folder: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
     """Write a model directory with the valid/mae seed + epoch / 10."""
     folder.mkdir(parents=True)
     (folder / "model.json").write_text(json.dumps({"configuration": {"kd": {"lambda": 0.5}}}))
-    rows = [
-        f"{seed},{epoch},valid/mae,{seed + epoch / 10}"
-        for epoch in range(1, epochs + 1)
-        for seed in seeds
-    ]
+    rows = [f"{seed},{epoch},valid/mae,{seed + epoch / 10}" for epoch in (1, 2) for seed in seeds]
     (folder / "history.csv").write_text("\n".join(["seed,epoch,name,value", *rows]) + "\n")
 
 

@@ -21,7 +21,7 @@ class Variant:
     """The differences of a variant from the full model.
 
     Attributes:
-        purpose: its description in tables and pages.
+        purpose: what it changes, in words.
         changes: new settings by key, nested as in params.yaml.
         architecture: the name of the model.
         modalities: the modalities that it uses; None for all.

@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,12 +77,6 @@ class Transcript:
         """All words, in order of time."""
         words = (word for segment in self.segments for word in segment.words)
         return tuple(sorted(words, key=lambda word: word.start))
-
-    @property
-    def pauses(self) -> tuple[tuple[float, float], ...]:
-        """The intervals of more than `PAUSE` seconds between two words."""
-        groups = split_at_pauses(self.words)
-        return tuple((first[-1].end, second[0].start) for first, second in pairwise(groups))
 
 
 def read_transcript(path: Path, *, duration: float | None = None) -> Transcript:

@@ -292,7 +292,7 @@ class Ensemble(Learner):
         return None
 
     def _difference(self, method: str, batch: EnsembleBatch) -> str | None:
-        """Return a reason if the first or last member has other losses or gradients alone."""
+        """Return a reason if the first or last member has other losses or gradients when alone."""
         generator = torch.Generator().manual_seed(0)
         count, device = self.members.count, self.members.device
         masks = [

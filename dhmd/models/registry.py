@@ -95,7 +95,7 @@ def code_files(name: str) -> list[Path]:
     baselines = {path.stem: path for path in catalogue.BASELINES.rglob("*.py")}
     files = {
         path
-        for path in _FOLDER.rglob("*.py")
+        for path in [*_FOLDER.rglob("*.py"), *_FOLDER.rglob("*.c")]
         if path.stem not in _WITHOUT_EFFECT and path.relative_to(_FOLDER).parts[0] != "baselines"
     }
     unread = [] if name == DHMD else [model_path(name)]

@@ -42,7 +42,6 @@ class ReportData:
     Attributes:
         corpus: the corpus without its test labels, which are in `predictions`.
         outputs: outputs of the full model.
-        truth: labels before noise `[T]`; None for real data.
         summary, intervals, ablations, missing, edges, dictionary: content of the JSON files in
             metrics/ (see `dhmd.evaluation`).
         scores: test scores of all models, from `model_scores`.
@@ -54,7 +53,6 @@ class ReportData:
     corpus: Corpus
     outputs: ModelOutputs
     predictions: Predictions
-    truth: Array | None
     summary: Mapping[str, Any]
     intervals: Mapping[str, Any]
     ablations: Mapping[str, Any]
@@ -219,14 +217,12 @@ def read_report_data(aligned: Path, pretrained: Path, models: Path, metrics: Pat
             raise DhmdError(
                 f"{outputs.path} has other seeds than {metrics}; run the evaluate stage again"
             )
-        truth = read_table(metrics / files.GROUND_TRUTH)["truth"].to_numpy(dtype=np.float64)
         summary = read_json(metrics / files.SUMMARY)
         return ReportData(
             identity=identity,
             corpus=corpus,
             outputs=outputs,
             predictions=predictions,
-            truth=truth if len(truth) else None,
             summary=summary,
             intervals=read_json(metrics / files.INTERVALS),
             ablations=read_json(metrics / f"{files.ABLATIONS}.json"),

@@ -192,7 +192,7 @@ class DeviceCorpus:
         return longest_steps(self.lengths_MN[:, rows], same_steps=self.same_steps)
 
     def evaluation(self, rows: Array, num_buckets: int, batch_by: str) -> Iterator[PlannedBatch]:
-        """Yield evaluation batches with every given row once.
+        """Return evaluation batches with every given row once.
 
         Args:
             batch_by: `video` for batches of whole videos, otherwise batches of similar length.

@@ -176,8 +176,8 @@ def training_key(
 ) -> str:
     """Return the key of one member: a hash of all inputs that determine its training.
 
-    The numbers of processes and threads and the other members of the stack are not part of it,
-    since they change the result only by rounding.
+    The numbers of processes and threads, the kernels and the other members of the stack are not
+    part of it, since they change the result only by rounding.
 
     Args:
         inputs: JSON values that identify the other inputs: the data, the pretrained weights, …

@@ -86,9 +86,9 @@ class Project(Repository):
         """Return the command of a stage."""
         return (sys.executable, "-m", f"stages.{name}", DATASET)
 
-    def run_stages(self, *stages: str) -> str:
+    def run_stages(self, *stages: str) -> None:
         """Run stages one after another in one process, which imports the libraries only once."""
-        return self(sys.executable, "-c", RUN_STAGES, DATASET, *stages)
+        self(sys.executable, "-c", RUN_STAGES, DATASET, *stages)
 
     def remove_outputs(self, stage: str) -> None:
         """Remove the outputs of a stage, as DVC does before it runs it."""
@@ -124,7 +124,7 @@ class Project(Repository):
         folder = self.folder.resolve()
         return [pid for pid in processes(*words) if Path(f"/proc/{pid}/cwd").resolve() == folder]
 
-    def wait_for_none(self, *words: str, seconds: float = 120) -> None:
+    def wait_for_none(self, *words: str, seconds: float = 60) -> None:
         """Wait until no process of the copy has all the words in its command."""
         message = f"still running after {seconds} s: {words}"
         wait_until(lambda: not self.processes(*words), message, seconds)

@@ -92,7 +92,7 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
     seconds, expected = time.monotonic() - start, project.contents("train")
     project.remove_trainings()
     kill_stage(project, "train", 3, seconds=seconds, expected=expected)
-    project.wait_for_none("dhmd.training", seconds=60)
+    project.wait_for_none("dhmd.training")
     project.remove_outputs("train")
     project.remove_trainings()
     with killed_at_end(project.start(*project.stage("train"))) as process:
@@ -103,7 +103,7 @@ def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
     assert "was ended by SIGKILL" in printed, printed
     assert "Traceback" not in printed, printed
     assert project.contents("train") == {}
-    project.wait_for_none("dhmd.training", seconds=60)
+    project.wait_for_none("dhmd.training")
     project(*project.stage("train"))
     assert project.contents("train") == expected
 
@@ -118,7 +118,7 @@ def test_a_killed_pipeline_leaves_no_child_and_ends_with_the_same_metrics(
         with killed_at_end(project.start("dvc", "repro")) as pipeline:
             if not kill_at_random(pipeline, number, 0.3 * sum(reference.seconds.values()), rng):
                 assert pipeline.returncode == 0, pipeline.printed()
-        project.wait_for_none("stages.", seconds=60)
+        project.wait_for_none("stages.")
         for stage in STAGES[:-1]:
             assert project.contents(stage) in ({}, reference.contents[stage]), stage
         # As in `make repro`: a kill can truncate this file, which DVC writes in place.

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.media.transcripts import Transcript, Word, find_transcript, read_transcript
+from dhmd.media.transcripts import (
+    Transcript,
+    Word,
+    find_transcript,
+    read_transcript,
+    split_at_pauses,
+)
 
 
 def read(folder: Path, name: str, text: str, duration: float | None = None) -> Transcript:
@@ -48,7 +54,8 @@ def test_subrip(tmp_path: Path) -> None:
     assert [word.end for word in first.words] == pytest.approx(
         [1 + 2 * letters / 15 for letters in (4, 7, 11, 15)]
     )
-    assert transcript.pauses == ((3.0, 5.0), (6.0, 7.0))
+    groups = split_at_pauses(transcript.words)
+    assert [(group[0].start, group[-1].end) for group in groups] == [(1, 3), (5, 6), (7, 8)]
 
 
 VTT = """WEBVTT Kind: captions

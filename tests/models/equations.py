@@ -263,18 +263,6 @@ def sparsemax(z: Tensor) -> Tensor:
     return (z - tau).clamp_min(0)
 
 
-def relevance(query_TW: Tensor, codes_KW: Tensor, mask_T: Tensor, scale: float) -> Tensor:
-    """Compute `z[k] = max over real t of s · cos(q[t], C[k])`; zeros where no step is real."""
-    steps = [step for step in range(len(mask_T)) if mask_T[step]]
-    if not steps:
-        return query_TW.new_zeros(len(codes_KW))
-    scores = [
-        torch.stack([scale * cosine(query_TW[step], code) for step in steps]).max()
-        for code in codes_KW
-    ]
-    return torch.stack(scores)
-
-
 def contrast(
     anchors_BW: Tensor,
     candidates_BW: Tensor,

@@ -127,7 +127,7 @@ def test_code_files_exclude_other_baselines(add: Add) -> None:
     path = add("mean_model", MEAN_MODEL)
     assert {name: code_files(name) for name in before} == before
     assert path in code_files("mean_model")
-    common = {"ensemble.py", "layers.py", "batch.py", "members.py", "fusion.py", "losses.py"}
+    common = {"ensemble.py", "layers.py", "batch.py", "members.py", "losses.py", "attend.c"}
     assert common <= names("mean_model") & names("dhmd") & names("gru")
     assert not {"config.py", "gru.py", "mult.py"} & names("mean_model")
     add("wide_model", "from dhmd.models.baselines.mean_model import MeanModel as WideModel\n")

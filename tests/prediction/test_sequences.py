@@ -23,8 +23,9 @@ from tests.prediction.corpora import Pipeline, change
 MODALITIES = ("text", "audio")
 
 
-def origin(reference: str = "words", text: str = "vectors", **files: str) -> Origin:
-    modalities = {"text": text} if text == reference else {"text": text, "audio": "acoustic"}
+def origin(reference: str = "words", **files: str) -> Origin:
+    audio = {} if reference == "vectors" else {"audio": "acoustic"}
+    modalities = {"text": "vectors", **audio}
     return Origin(
         modalities=modalities, reference=reference, files=files, align=AlignConfig(), epsilon=1e-5
     )

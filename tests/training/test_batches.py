@@ -22,10 +22,10 @@ from dhmd.training.batches import (
 lengths_of = st.lists(st.integers(0, 30), min_size=1, max_size=60)
 
 
-def corpus(lengths: list[int], num_modalities: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def corpus(lengths: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return every second row of a corpus, and the lengths of all its rows by modality."""
     first = np.array(lengths)
-    lengths_MN = np.stack([first * (m + 1) // 2 + m for m in range(num_modalities)])
+    lengths_MN = np.stack([first * (m + 1) // 2 + m for m in range(2)])
     spread = np.repeat(lengths_MN, 2, axis=1)
     return np.arange(len(first)) * 2, spread
 
@@ -36,11 +36,10 @@ def planner(
     seeds: tuple[int, ...] = (1, 2),
     batch_size: int = 4,
     accumulate: int = 1,
-    num_buckets: int = 3,
     train_mask_EN: np.ndarray | None = None,
 ) -> EpochPlanner:
     rows, lengths_MN = corpus(lengths)
-    planned_buckets = make_buckets(rows, lengths_MN, num_buckets, batch_size, same_steps=False)
+    planned_buckets = make_buckets(rows, lengths_MN, 3, batch_size, same_steps=False)
     if train_mask_EN is None:
         train_mask_EN = np.ones((len(seeds), lengths_MN.shape[1]), np.float32)
     order = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -171,12 +170,10 @@ VIDEOS = np.array([3, 3, 0, 0, 0, 1, 2, 2, 2, 2, 4, 1])  # of 12 utterances
 ROWS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11])
 
 
-def video_planner(*seeds: int, batch_size: int = 5) -> VideoPlanner:
+def video_planner(*seeds: int) -> VideoPlanner:
     order = [torch.Generator().manual_seed(seed) for seed in seeds]
     train_mask_EN = np.ones((len(seeds), len(VIDEOS)), np.float32)
-    return VideoPlanner(
-        ROWS, VIDEOS, (9,), train_mask_EN, order, batch_size=batch_size, accumulate=1
-    )
+    return VideoPlanner(ROWS, VIDEOS, (9,), train_mask_EN, order, batch_size=5, accumulate=1)
 
 
 def test_an_epoch_has_every_video_once_and_whole() -> None:

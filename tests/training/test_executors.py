@@ -70,21 +70,21 @@ def uninterrupted(
     return folder / "m", recorder
 
 
-def check_close(one: Path, other: Path, tolerance: float = 1e-3) -> None:
+def check_close(one: Path, other: Path) -> None:
     """Check that two folders have the same files, up to rounding."""
     assert read_files(one).keys() == read_files(other).keys()
     outputs, expected = read_outputs(one), read_outputs(other)
     assert outputs.keys() == expected.keys()
     for name, value in outputs.items():
         if name != "attributes" and value.dtype.kind == "f":
-            assert value == pytest.approx(expected[name], abs=tolerance, nan_ok=True), name
+            assert value == pytest.approx(expected[name], abs=1e-3, nan_ok=True), name
     rows, expected_rows = (
         [line.split(",") for line in (folder / "history.csv").read_text().splitlines()]
         for folder in (one, other)
     )
     assert [row[:3] for row in rows] == [row[:3] for row in expected_rows]
     numbers = [np.array([float(row[3]) for row in table[1:]]) for table in (rows, expected_rows)]
-    assert numbers[0] == pytest.approx(numbers[1], abs=tolerance)
+    assert numbers[0] == pytest.approx(numbers[1], abs=1e-3)
 
 
 def test_two_workers_give_the_same_model_as_one_process(

@@ -39,16 +39,14 @@ def loaded(tiny_artefacts: TinyArtefacts) -> Loaded:
     return model, members, corpus, DeviceCorpus.of(corpus, description.inputs, CPU)
 
 
-def random_codes(count: int = 12, num_modalities: int = 3, num_codes: int = 7) -> np.ndarray:
+def random_codes(num_modalities: int = 3) -> np.ndarray:
     """Return sparse activations with absent modalities (zeros) and a code that is never active."""
     rng = np.random.default_rng(0)
-    raw = rng.random((count, num_modalities, num_codes)) * (
-        rng.random((count, num_modalities, num_codes)) > 0.6
-    )
+    raw = rng.random((12, num_modalities, 7)) * (rng.random((12, num_modalities, 7)) > 0.6)
     raw[..., 0] += 0.01
     raw[..., -1] = 0
     raw /= raw.sum(-1, keepdims=True)
-    raw[rng.random((count, num_modalities)) < 0.25] = 0
+    raw[rng.random((12, num_modalities)) < 0.25] = 0
     return raw.astype(np.float32)
 
 

@@ -61,11 +61,8 @@ class _Row(NamedTuple):
     tokens: Sequence[Subwords] | None
 
 
-def import_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
+def import_corpus(job: CorpusJob, output: Path) -> None:
     """Import a corpus, and write the aligned features file, whole or not at all.
-
-    Returns:
-        The data report, which is also stored in the file.
 
     Raises:
         DhmdError: the files are damaged or unsafe, or contradict the recipe; the message has the
@@ -82,7 +79,7 @@ def import_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
         tokens = sink.finish() if isinstance(sink, TextWriter) else None
         folds = importer.folds()
         problems.raise_first(job.recipe.name)
-        report, rows = importer.report(), importer.rows
+        rows = importer.rows
         if parsed.has_tokens:
             tokens = join_tokens([row.tokens for row in rows if row.tokens is not None])
         writer.finish(
@@ -97,12 +94,11 @@ def import_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
                 folds=folds,
                 tokens=tokens,
                 recipe=job.recipe.definition(),
-                report=report,
+                report=importer.report(),
             )
         )
     for sentence in problems.warnings():
         _log.warning("%s: %s", job.recipe.name, sentence)
-    return report
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -39,7 +39,7 @@ class IFMMIN(nn.Module):
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
-        self.task, self.names, width = task, tuple(inputs), config.width
+        self.task, width = task, config.width
         dropout = config.dropout.output
         self.networks = nn.ModuleDict(
             {

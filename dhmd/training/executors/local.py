@@ -21,7 +21,7 @@ class LocalExecutor:
     """
 
     def __init__(self, num_processes: int, gpus: Sequence[str] = ()) -> None:
-        """Create the executor; each of `gpus`, named as in CUDA_VISIBLE_DEVICES, gets a process."""
+        """Create the executor; processes take turns at `gpus`, named as in CUDA_VISIBLE_DEVICES."""
         self._processes, self._gpus = num_processes, gpus
         self._shares: dict[subprocess.Popen[bytes], list[Task]] = {}
         self.failures: list[Exception] = []

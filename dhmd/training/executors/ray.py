@@ -23,13 +23,13 @@ class RayExecutor(ClusterExecutor):
 
     name = "ray"
 
-    def __init__(self, compute: ComputeConfig, poll: float = 0.5) -> None:
+    def __init__(self, compute: ComputeConfig) -> None:
         """Connect to Ray.
 
         Raises:
             DhmdError: Ray is not installed, or the address does not answer.
         """
-        super().__init__(compute, poll)
+        super().__init__(compute, poll=0.5)
         try:
             import ray
         except ImportError as error:

@@ -29,8 +29,8 @@ class SlurmExecutor(ClusterExecutor):
 
     name = "slurm"
 
-    def __init__(self, compute: ComputeConfig, poll: float = 2.0) -> None:
-        super().__init__(compute, poll)
+    def __init__(self, compute: ComputeConfig) -> None:
+        super().__init__(compute)
         self._handlers: dict[signal.Signals, Any] = {}
 
     def start(self, tasks: Sequence[Task]) -> None:

@@ -98,7 +98,7 @@ def test_labels_split_into_pieces(tmp_path: Path) -> None:
     assert "video 'v' is split into entries such as 'v[0]'" in message
 
 
-def problems(tmp_path: Path, paths: dict[str, Path], folds: Any = FOLDS) -> list[str]:
+def problems(tmp_path: Path, paths: dict[str, Path], folds: Any) -> list[str]:
     job = CorpusJob(
         recipe=generated_recipe(),
         paths=paths,

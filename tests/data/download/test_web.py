@@ -35,8 +35,8 @@ FIVE = b"HTTP/1.1 200 OK\r\n%b\r\n\r\nhello"
 INVALID = "its address, the target of a redirect, or its response is invalid"
 
 
-def ranges(server, path: str = WORDS) -> list[str | None]:
-    return [headers.get("Range") for requested, headers in server.requests if requested == path]
+def ranges(server) -> list[str | None]:
+    return [headers.get("Range") for requested, headers in server.requests if requested == WORDS]
 
 
 def without_range(body: bytes) -> Behaviour:

@@ -118,9 +118,9 @@ def write_urfunny(folder: Path, *, seed: int = 0, lists: bool = True) -> dict[An
     return words
 
 
-def hkt_content(*, seed: int = 0) -> dict[str, list[Any]]:
+def hkt_content() -> dict[str, list[Any]]:
     """HKT's `mustard.pkl`: text, one row of audio and vision per word, MUStARD's ids (`1_60`)."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     content: dict[str, list[Any]] = {}
     number = 0
     for split, count in {"train": 24, "dev": 6, "test": 10}.items():
@@ -145,9 +145,9 @@ def hkt_content(*, seed: int = 0) -> dict[str, list[Any]]:
     return content
 
 
-def write_glove(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
+def write_glove(path: Path) -> dict[str, np.ndarray]:
     """Write a GloVe file of WORDS without the last, and with an entry of two words."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     vectors = {word: rng.normal(size=WIDTHS["text"]).astype(np.float32) for word in WORDS[:-1]}
     lines = [f"{word} {' '.join(map(repr, map(float, v)))}" for word, v in vectors.items()]
     lines.insert(2, "so . " + " ".join(["0.5"] * WIDTHS["text"]))
@@ -156,16 +156,16 @@ def write_glove(path: Path, *, seed: int = 0) -> dict[str, np.ndarray]:
     return vectors
 
 
-def write_mustard_files(folder: Path, count: int = 40) -> None:
+def write_mustard_files(folder: Path) -> None:
     """Write MUStARD's sarcasm_data.json and split_indices.p (protocol 2, NumPy indices)."""
     folder.mkdir(parents=True, exist_ok=True)
     shows = ("BBT", "FRIENDS", "GOLDENGIRLS", "FRIENDS", "BBT")
     records = {
         f"1_{n}": {"utterance": "so", "show": shows[n % 5], "sarcasm": bool(n % 2)}
-        for n in range(1, count + 1)
+        for n in range(1, 41)
     }
     (folder / "sarcasm_data.json").write_text(json.dumps(records), encoding="utf-8")
-    index = np.arange(count)
+    index = np.arange(40)
     folds = [(index[index % 5 != k], index[index % 5 == k]) for k in range(5)]
     write_pickle(folder / "split_indices.p", folds, protocol=2)
 

@@ -116,6 +116,6 @@ def mmsa_error(raw: Path, content: object, keys: Any = None, **options: Any) -> 
     return error_message(mmsa_recipe(**(keys or {})), raw, **options)
 
 
-def problems(recipe: Recipe, raw: Path, *, alignment: Any = "word", **align: Any) -> list[str]:
+def problems(recipe: Recipe, raw: Path) -> list[str]:
     """Return the problems that `dhmd data check` lists."""
-    return check_corpus(job_of(recipe, raw, alignment, **align))
+    return check_corpus(job_of(recipe, raw))

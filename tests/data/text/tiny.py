@@ -18,7 +18,7 @@ VOCABULARY = (
 )
 
 
-def write_tiny(folder: Path, *, width: int = 16, max_length: int = 64, vocabulary: int = 0) -> Path:
+def write_tiny(folder: Path, *, vocabulary: int = 0) -> Path:
     """Write the files of the encoder; skip the test if transformers is not installed."""
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
@@ -26,15 +26,15 @@ def write_tiny(folder: Path, *, width: int = 16, max_length: int = 64, vocabular
     words = [*VOCABULARY, *(f"[unused{n}]" for n in range(vocabulary - len(VOCABULARY)))]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
-    settings["model_max_length"] = max_length
+    settings["model_max_length"] = 64
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     config = transformers.BertConfig(
         vocab_size=len(words),
-        hidden_size=width,
+        hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
-        intermediate_size=2 * width,
-        max_position_embeddings=max_length,
+        intermediate_size=32,
+        max_position_embeddings=64,
         initializer_range=0.3,  # large, so that the vector of a word depends on its sentence
     )
     with torch.random.fork_rng():

@@ -46,9 +46,9 @@ def test_attention_equals_torch() -> None:
         assert_close(ours.key_value.weight_EGIO.grad[r, g].T, joint[6:], rtol=1e-4, atol=1e-5)
 
 
-def encoder(groups: int, *, layers: int = 2) -> TransformerEncoder:
+def encoder(groups: int) -> TransformerEncoder:
     dropout = DropoutConfig(attention={"text": 0.0}, layer=0.0)
-    config = ModelConfig(width=6, heads=2, layers=layers, dropout=dropout)
+    config = ModelConfig(width=6, heads=2, layers=2, dropout=dropout)
     ours = TransformerEncoder(members(), 6, config, attended=["text"] * groups)
     randomise(ours)
     return ours

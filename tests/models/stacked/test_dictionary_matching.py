@@ -27,8 +27,8 @@ WIDTH, CODES = 4, 9
 CONFIG = DictionaryConfig(codes=CODES, scale=5.0, temperature=0.3)
 
 
-def dictionary(num_modalities: int = 3, **changes: Any) -> DictionaryMatching:
-    return DictionaryMatching(members(), num_modalities, WIDTH, replace(CONFIG, **changes)).double()
+def dictionary(**changes: Any) -> DictionaryMatching:
+    return DictionaryMatching(members(), 3, WIDTH, replace(CONFIG, **changes)).double()
 
 
 def matched_of(batch: EnsembleBatch) -> DictionaryOutputs:

@@ -28,14 +28,13 @@ WIDTH = 4
 
 
 def unit_of(
-    task: Task | None = None,
     names: Sequence[str] = NAMES,
     edges: Sequence[Edges] = ("learned", "learned"),
     **config: Any,
 ) -> GraphDistillationUnit:
     return GraphDistillationUnit(
         Members(range(len(edges)), CPU),
-        task or Task(),
+        Task(),
         tuple(names),
         WIDTH,
         config=GraphConfig(hidden=5, **config),
@@ -44,8 +43,8 @@ def unit_of(
     ).double()
 
 
-def batch_of(task: Task, seed: int = 3) -> EnsembleBatch:
-    return in_double(random_batch((2, 2, 2), task=task, seed=seed, num_utterances=7))
+def batch_of(task: Task) -> EnsembleBatch:
+    return in_double(random_batch((2, 2, 2), task=task, seed=3, num_utterances=7))
 
 
 def test_edges_start_uniform_over_present_sources() -> None:

@@ -97,9 +97,9 @@ def test_the_gradient_equals_finite_differences() -> None:
     assert_close(z.grad, by_sorting.grad)
 
 
-def _scores_and_target(num_codes: int = 12) -> tuple[Tensor, Tensor]:
-    z = (normal(30, num_codes) * 2).double()
-    return z, equations.sparsemax((normal(30, num_codes, seed=1) * 2).double())
+def _scores_and_target() -> tuple[Tensor, Tensor]:
+    z = (normal(30, 12) * 2).double()
+    return z, equations.sparsemax((normal(30, 12, seed=1) * 2).double())
 
 
 def test_fenchel_young_equals_its_definition() -> None:
