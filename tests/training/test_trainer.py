@@ -367,7 +367,7 @@ def test_utterances_with_weight_zero_change_nothing(task: Task) -> None:
 
 
 def test_precision_changes_only_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """bfloat16 trains like float32 up to rounding; a CPU has no TF32, which is a warning."""
+    """Compare bfloat16 with float32 up to rounding; TF32 on a CPU only logs a warning."""
     corpus, steps, trained = tiny_corpus(tmp_path / "c.h5"), {}, {}
     for precision in ("float32", "tf32", "bfloat16"):
         configuration = with_seeds(1, 2, precision=precision, epochs=3)

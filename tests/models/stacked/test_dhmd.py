@@ -155,7 +155,7 @@ def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["regression", "recurrent", "own lengths", "classification", "one modality"]
 )
-def test_more_padding_changes_no_output(name: str) -> None:
+def test_more_padding_does_not_change_the_outputs(name: str) -> None:
     fast, batch, built = _case(**CASES[name])
     count = len(built["inputs"])
     before, losses = fast.predict(batch), fast.losses(batch)

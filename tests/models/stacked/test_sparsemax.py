@@ -14,16 +14,17 @@ from tests.models.compare import assert_close
 from tests.models.stacked.layers import NATIVE, normal
 
 
-def staircase(num_codes: int, top: int, share: float) -> Tensor:
+def staircase(num_codes: int, top: int, fraction: float) -> Tensor:
     """Return scores for which Newton's method is slow, since each step removes one group only.
 
     There are `top` scores of 0, then lower and lower groups. While a group is in the support, a
-    step sets its threshold just below the next higher group; it leaves the share `share`.
+    step sets its threshold just below the next higher group; it leaves `fraction` of the
+    support.
     """
     counts, depths = [top], [0.0]
     size, total, depth = top, 0.0, (1 + 1e-4) / top
     while size < num_codes and depth <= 1:
-        count = min(num_codes - size, max(1, round(size * (1 - share) / share)))
+        count = min(num_codes - size, max(1, round(size * (1 - fraction) / fraction)))
         if len(counts) > 1:
             depth = (depth * (1 + 1e-6) * (size + count) - total - 1) / count
         counts.append(count)
