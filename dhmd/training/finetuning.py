@@ -44,7 +44,7 @@ class FinetunedModel(Learner):
         text: the index of text among the modalities.
         normalisation: the normalisation of the frozen encoder's vectors.
         learning_rate: the encoder's learning rate, as a factor of `train.lr`.
-        gradient_checkpointing: whether the encoder's layers are computed again in the backward
+        gradient_checkpointing: whether the encoder's layers are recomputed in the backward
             pass, which takes less memory and gives the same gradients.
 
     Raises:
@@ -76,7 +76,7 @@ class FinetunedModel(Learner):
         if gradient_checkpointing and not self._layers:
             raise DhmdError(
                 f"features.finetune.gradient_checkpointing is true, but {encoder.files.name} does "
-                "not support it"
+                "not support gradient checkpointing"
             )
         for parameter in self.encoder.parameters():
             shape = (members.count, *parameter.shape)
@@ -148,7 +148,7 @@ class FinetunedModel(Learner):
         return pool_words(hidden_BKH, tokens.steps_EBK[member], steps)
 
     def _checkpoint_layers(self, weights: Mapping[str, Tensor]) -> None:
-        """Checkpoint each layer of the encoder, so that it is computed again with these weights.
+        """Checkpoint each layer of the encoder, so that it is recomputed with these weights.
 
         By the time of the backward pass, `functional_call` has restored the module's own weights,
         so the recomputation needs a `functional_call` of its own.
@@ -182,12 +182,12 @@ def check_tokens(corpus: Corpus, encoder: TextEncoder) -> None:
     """Check that the aligned features file has the tokens of this encoder.
 
     Raises:
-        DhmdError: it has none, or those of another encoder.
+        DhmdError: the file has no tokens, or those of another encoder.
     """
     if corpus.sources.get(ENCODER_SOURCE) != encoder.digest or corpus.tokens is None:
         raise DhmdError(
             f"the aligned features file of {corpus.name} has no tokens for "
-            f"{encoder.files.name}: run align again"
+            f"{encoder.files.name}: run the align stage again"
         )
 
 

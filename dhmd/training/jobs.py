@@ -199,7 +199,7 @@ class _Job:
             configurations[0].compute,
             self.corpus,
             self.device,
-            members=members,
+            num_members=members,
             enough_work=work >= min_work,
         )
 
@@ -231,7 +231,11 @@ class _Job:
                 if name:
                     _log.info("ablate: %s: validation %s", name, summaries[name][1])
         best = min(summaries, key=lambda name: summaries[name][0])
-        text = f"best of {len(variants)} on validation is {best}," if best else "validation"
+        text = (
+            f"the best of {len(variants)} variants on validation is {best},"
+            if best
+            else "validation"
+        )
         self.finish(output, f"{text} {summaries[best][1]}")
 
     def _keys(self, variants: Mapping[str, Configuration]) -> dict[str, str]:
@@ -269,7 +273,7 @@ class _Job:
         return self.encoder
 
     def _split(
-        self, variants: Mapping[str, Configuration], keys: Mapping[str, str], workers: int
+        self, variants: Mapping[str, Configuration], keys: Mapping[str, str], num_workers: int
     ) -> list[Task]:
         """Split a stack into tasks: by seeds, and also by variants if there are few seeds.
 
@@ -278,7 +282,7 @@ class _Job:
         """
         first = next(iter(variants.values()))
         encoder, all_seeds = self._encoder_of(first), first.train.seeds
-        count = len(variants) * len(all_seeds) if encoder is not None else workers
+        count = len(variants) * len(all_seeds) if encoder is not None else num_workers
         return [
             self.task(
                 {name: with_seeds(variants[name], seeds) for name in names},
@@ -295,14 +299,14 @@ class _Job:
         groups: Sequence[Sequence[Task]],
         names: Sequence[str],
         configuration: Configuration,
-        workers: int,
+        num_workers: int,
     ) -> None:
         """Train the members that the store does not have.
 
         Args:
             groups: the tasks; the members of a group are reported to the observer together.
             names: the members' names.
-            workers: the number of processes.
+            num_workers: the number of processes.
         """
         tasks = [task for group in groups for task in group]
         missing = unfinished_tasks(groups)
@@ -326,7 +330,7 @@ class _Job:
             self.observer,
             compute=configuration.compute,
             device=self.device,
-            processes=workers,
+            num_processes=num_workers,
             corpus=self.corpus,
         )
 

@@ -21,7 +21,7 @@ from dhmd.training.device_corpus import DeviceTokens, Normalisation
 from dhmd.training.finetuning import FinetunedModel
 from dhmd.training.optimiser import MemberAdam
 from tests.data.text.tiny import write_tiny
-from tests.models.ordinary import Indexing, Pooled
+from tests.models.small_models import IndexingModel, PooledModel
 
 WORDS = (["good", "bad"], ["i", "like", "ungoodness"], ["oh"])
 CPU = torch.device("cpu")
@@ -58,7 +58,7 @@ def learner_of(
         members,
         Task(classes=None, low=-3.0, high=3.0),
         {"text": encoder.width},
-        model=ModelConfig(width=4, heads=2),
+        config=ModelConfig(width=4, heads=2),
         loss_weights=[(DecoupleConfig(), DistillationConfig())] * len(seeds),
         corpus=CorpusInfo(len(WORDS), {"text": 3}),
     )
@@ -84,9 +84,9 @@ def learner_of(
     return learner, batch, expected
 
 
-@pytest.mark.parametrize("model_class", [Pooled, Indexing])
+@pytest.mark.parametrize("model_class", [PooledModel, IndexingModel])
 def test_an_ordinary_model_can_be_fine_tuned_with_an_encoder(
-    encoder: TextEncoder, model_class: type[Pooled]
+    encoder: TextEncoder, model_class: type[PooledModel]
 ) -> None:
     """Gradients reach the member's own encoder, both with vmap and in a loop."""
     learner, batch, _ = learner_of(encoder, (1, 2))
@@ -101,7 +101,7 @@ def test_an_ordinary_model_can_be_fine_tuned_with_an_encoder(
     assert grad is not None
     assert grad[0].abs().max() > 0
     assert grad[1].abs().max() == 0
-    assert learner.mode == ("vmap" if model_class is Pooled else "loop")
+    assert learner.mode == ("vmap" if model_class is PooledModel else "loop")
     assert "model.mlp.0.weight" in learner.member_tensors()
     assert QUERY in learner.member_tensors()
 
@@ -125,7 +125,7 @@ def test_an_utterance_without_text_has_no_features(encoder: TextEncoder) -> None
 def test_gradient_checkpointing_stores_less_and_gives_the_same_gradients(
     encoder: TextEncoder,
 ) -> None:
-    """With dropout, and with different weights of the members."""
+    """Use dropout, and different weights for each member."""
     results = {}
     for checkpointing in (False, True):
         learner, batch, _ = learner_of(encoder, (1, 2), gradient_checkpointing=checkpointing)
