@@ -28,7 +28,7 @@ from dhmd.recipes import Recipe, load_recipe
 MOSEI_VIDEOS = 3228
 TARGET = 50.0  # times as fast as the SDK, on the real files
 UNCUT = AlignConfig(max_steps=1_000_000, incomplete_videos="drop")  # as the SDK does
-WARM_UP = Size(videos=3, seconds=4.0, text_width=4, audio_width=4, vision_width=4)
+WARM_UP = Size(num_videos=3, seconds=4.0, text_width=4, audio_width=4, vision_width=4)
 
 
 def align_once(paths: Mapping[str, Path], recipe: Recipe, folds: Path, output: Path) -> Time:
@@ -64,8 +64,8 @@ def against_sdk(
         ratio_of_cpu_time=sdk.cpu / statistics.mean(t.cpu for t in times),
     )
     print(
-        f"{label}: {agreement.segments} segments, {Spread(**row['ratio'])} times the SDK (its n=1)"
-        f", {row['ratio_of_cpu_time']:.0f} in CPU time; largest difference"
+        f"{label}: {agreement.num_segments} segments, {Spread(**row['ratio'])} times the SDK "
+        f"(its n=1), {row['ratio_of_cpu_time']:.0f} in CPU time; largest difference"
         f" {agreement.largest:.1e}, {agreement.border_rows} border rows",
         flush=True,
     )
@@ -89,16 +89,16 @@ def _peak_mib() -> float:
     return int(kib) / 1024
 
 
-def measure_alone(videos: int, folder: Path) -> dict[str, Any]:
+def measure_alone(num_videos: int, folder: Path) -> dict[str, Any]:
     """Align a generated corpus with MOSEI's rates in a separate process; return a row."""
-    corpus = write_corpus(folder / "raw", Size(videos=videos))
+    corpus = write_corpus(folder / "raw", Size(num_videos=num_videos))
     size = sum(path.stat().st_size for path in corpus.paths.values())
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         seconds, before, peak = pool.submit(_measure, corpus, folder / "aligned.h5").result()
     row = make_row(
-        f"align alone, {videos} generated videos",
+        f"align alone, {num_videos} generated videos",
         None,
-        videos=videos,
+        videos=num_videos,
         raw_gb=size / 1e9,
         cache_gb=(folder / "aligned.h5").stat().st_size / 1e9,
         seconds=seconds,
@@ -107,7 +107,7 @@ def measure_alone(videos: int, folder: Path) -> dict[str, Any]:
         peak_mib_before=before,
     )
     print(
-        f"{videos} videos, {size / 1e9:.2f} GB: {seconds:.1f} s"
+        f"{num_videos} videos, {size / 1e9:.2f} GB: {seconds:.1f} s"
         f" ({size / 1e9 / seconds:.2f} GB/s), peak memory {peak:.0f} MiB ({before:.0f} before)",
         flush=True,
     )
@@ -141,26 +141,26 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Run the benchmarks, print the tables and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.align")
-    parser.add_argument("--real", type=Path, help="folder with the files of recipe mosi_real")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of dhmd, 2 or more")
+    parser.add_argument("--real", type=Path, help="folder with the files of dataset mosi_real")
+    parser.add_argument("--repeats", type=int, default=5, help="number of runs of dhmd, at least 2")
     parser.add_argument(
         "--sdk-videos",
         type=int,
         nargs="*",
         default=[3, 6],
-        help="sizes of generated corpora to compare with the SDK",
+        help="numbers of videos in the generated corpora that are compared with the SDK",
     )
     parser.add_argument(
         "--videos",
         type=int,
         nargs="*",
         default=[8, 16, 32],
-        help="sizes of generated corpora to time dhmd on",
+        help="numbers of videos in the generated corpora on which dhmd is timed",
     )
     parser.add_argument(
         "--mosei",
         action="store_true",
-        help="also a corpus of MOSEI's size (15 GB of disk, minutes)",
+        help="also time a corpus of MOSEI's size (15 GB of disk space, several minutes)",
     )
     parser.add_argument("--scratch", type=Path, help="folder for temporary files")
     parser.add_argument("--json", type=Path, default=RESULTS / "align.json")
@@ -176,7 +176,7 @@ def main() -> None:
             rows.append(against_sdk("mosi_real", paths, recipe, folds, arguments.repeats))
         for videos in arguments.sdk_videos:
             with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
-                corpus = write_corpus(Path(folder), Size(videos=videos))
+                corpus = write_corpus(Path(folder), Size(num_videos=videos))
                 label = f"generated, {videos} videos"
                 rows.append(
                     against_sdk(label, corpus.paths, corpus.recipe, corpus.folds, arguments.repeats)

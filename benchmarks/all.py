@@ -66,7 +66,7 @@ def commands(real: Path | None) -> dict[str, list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.all")
-    parser.add_argument("--real", type=Path, help="folder with the files of recipe mosi_real")
+    parser.add_argument("--real", type=Path, help="folder with the files of dataset mosi_real")
     parser.add_argument("--only", nargs="+", choices=commands(None), help="run these only")
     parser.add_argument("--page-only", action="store_true", help="only write the tables")
     arguments = parser.parse_args()

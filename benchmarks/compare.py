@@ -1,7 +1,7 @@
 """Compare the results with those of a Git revision: `python -m benchmarks.compare --help`.
 
-Compared are the speed-ups over a rival that ran on the same machine (the plain model, the SDK, a
-bare interpreter) and not seconds, so that results of different machines are comparable. Exit status
+It compares speed-ups over a rival that ran on the same machine (the plain model, the SDK, a bare
+interpreter) instead of seconds, so that results of different machines are comparable. Exit status
 0: no speed-up fell by more than the tolerance; 1: some did; 2: nothing could be compared.
 """
 
@@ -81,10 +81,12 @@ def compare(old: Results, new: Results, tolerance: float) -> tuple[int, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.compare")
     parser.add_argument("--base", default="HEAD", help="Git revision of the old results")
-    parser.add_argument("--old", type=Path, help="a folder with the old results instead")
-    parser.add_argument("--new", type=Path, default=RESULTS, help="a folder with the new results")
     parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, help="share by which a ratio may fall"
+        "--old", type=Path, help="folder with the old results (default: those of --base)"
+    )
+    parser.add_argument("--new", type=Path, default=RESULTS, help="folder with the new results")
+    parser.add_argument(
+        "--tolerance", type=float, default=TOLERANCE, help="fraction by which a ratio may fall"
     )
     arguments = parser.parse_args()
     old = read_revision(arguments.base) if arguments.old is None else read_folder(arguments.old)

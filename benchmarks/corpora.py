@@ -26,7 +26,7 @@ VOCABULARY = np.array(["sp", "oh", "well", "this", "café", "good", "bad", "movi
 class Size:
     """Size of a generated corpus; the defaults are CMU-MOSEI's rates and widths."""
 
-    videos: int
+    num_videos: int
     seconds: float = 63.0  # per video; 3,228 videos have COVAREP's 12 GB
     words_per_second: float = 2.5
     text_width: int = 300
@@ -50,7 +50,7 @@ def write_corpus(folder: Path, size: Size, *, seed: int = 0) -> GeneratedCorpus:
     """Write all files of a corpus; the memory that this takes does not depend on the size."""
     folder.mkdir(parents=True, exist_ok=True)
     # 1, 10, 100, …: every id is a prefix of others.
-    videos = [f"video{i}" for i in range(size.videos)]
+    videos = [f"video{i}" for i in range(size.num_videos)]
     block = np.random.default_rng([seed, 1]).normal(size=1 << 20)
 
     def noise(rng: np.random.Generator, rows: int, width: int) -> Array:
@@ -86,7 +86,7 @@ def write_corpus(folder: Path, size: Size, *, seed: int = 0) -> GeneratedCorpus:
     for name in ("words", "vectors", "acoustic", "visual", "labels"):
         paths[name] = folder / f"{name}.csd"
         write_sequence(paths[name], root_name=name, entries=entries(name), metadata=None)
-    third = max(1, size.videos // 3)
+    third = max(1, size.num_videos // 3)
     folds = folder / "folds.json"
     splits = {"train": videos[: -2 * third], "valid": videos[-2 * third : -third]}
     folds.write_text(json.dumps({**splits, "test": videos[-third:]}), encoding="utf-8")

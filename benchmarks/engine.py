@@ -49,18 +49,25 @@ PHASES = ("forward", "losses", "backward", "optimiser")
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Sizes of a corpus and of its model, as in DMD's public configuration."""
+    """Sizes of a corpus and of its model, as in DMD's public configuration.
+
+    Attributes:
+        inputs: the number of features of each modality.
+        steps: the padded length of an utterance.
+        batch: the number of utterances in a batch.
+        num_codes: the number of dictionary codes.
+    """
 
     name: str
     model: ModelConfig
     inputs: dict[str, int]
     steps: int
     batch: int = 16
-    codes: int = 512
+    num_codes: int = 512
 
     @property
     def kd(self) -> DistillationConfig:
-        return DistillationConfig(dictionary=DictionaryConfig(codes=self.codes))
+        return DistillationConfig(dictionary=DictionaryConfig(codes=self.num_codes))
 
 
 MOSI = Shape(
@@ -104,13 +111,13 @@ TINY = Shape(
     inputs={"text": 6, "audio": 3, "vision": 4},
     steps=6,
     batch=4,
-    codes=8,
+    num_codes=8,
     model=ModelConfig(width=8, heads=2, layers=1),
 )
 
 
 def random_corpus(
-    shape: Shape, count: int, device: torch.device, *, full: bool = True
+    shape: Shape, num_utterances: int, device: torch.device, *, full: bool = True
 ) -> DeviceCorpus:
     """Build a corpus of random numbers.
 
@@ -118,24 +125,26 @@ def random_corpus(
         full: whether every utterance has full length; else 12.5 of 50 steps on average, as in MOSI.
     """
     rng = np.random.default_rng(0)
-    words = np.full(count, shape.steps, np.int64)
+    words = np.full(num_utterances, shape.steps, np.int64)
     if not full:
-        words = np.clip(rng.gamma(2.0, shape.steps / 8, count), 1, shape.steps).astype(np.int64)
+        words = np.clip(rng.gamma(2.0, shape.steps / 8, num_utterances), 1, shape.steps).astype(
+            np.int64
+        )
     values = {
         name: rng.standard_normal((int(words.sum()), width)).astype(np.float32)
         for name, width in shape.inputs.items()
     }
-    labels = rng.uniform(-3, 3, count).round(1)
+    labels = rng.uniform(-3, 3, num_utterances).round(1)
     lengths = dict.fromkeys(shape.inputs, words)
     return DeviceCorpus(lengths, values, labels, device, same_steps=True)
 
 
-def with_teachers(corpus: DeviceCorpus, members: int) -> DeviceCorpus:
+def with_teachers(corpus: DeviceCorpus, num_members: int) -> DeviceCorpus:
     """Add the out-of-fold predictions that distillation needs, at random; return the corpus."""
     generator = torch.Generator().manual_seed(0)
     modalities, count = corpus.lengths_MN.shape
     predictions = torch.randn(1, modalities, count, 1, generator=generator)
-    corpus.teachers_EMNO = predictions.expand(members, -1, -1, -1).to(corpus.device)
+    corpus.teachers_EMNO = predictions.expand(num_members, -1, -1, -1).to(corpus.device)
     return corpus
 
 
@@ -158,7 +167,7 @@ class EnsembleRun:
         folder: Path,
         rows: Array | None = None,
         cuda_graph: bool = False,
-        buckets: int = 4,
+        num_buckets: int = 4,
         engine: Literal["stacked", "plain"] = "stacked",
     ) -> None:
         seeds = list(range(1, seeds + 1)) if isinstance(seeds, int) else seeds
@@ -183,7 +192,7 @@ class EnsembleRun:
             corpus,
             names=[f"seed-{seed}" for seed in self.members.seeds],
             train=TrainConfig(
-                batch_size=shape.batch, lr=LR, clip_value=CLIP, average=BETA, buckets=buckets
+                batch_size=shape.batch, lr=LR, clip_value=CLIP, average=BETA, buckets=num_buckets
             ),
             train_rows=self.rows,
             valid_rows=self.rows[:1],
@@ -316,11 +325,11 @@ class PlainRun:
         mark()
         return durations(times)
 
-    def epoch(self, share: float = 1.0) -> None:
-        """Train on the first share of an epoch's batches, in random order."""
+    def epoch(self, fraction: float = 1.0) -> None:
+        """Train on a fraction of an epoch's batches, in random order."""
         order = np.random.default_rng(0).permutation(self.rows)
         batches = [order[i : i + self.shape.batch] for i in range(0, len(order), self.shape.batch)]
-        for rows in batches[: max(1, round(share * len(batches)))]:
+        for rows in batches[: max(1, round(fraction * len(batches)))]:
             self._update(self.padded(rows))
         synchronise(self.device)
 
@@ -354,7 +363,7 @@ def prepared_device(device: Any, threads: int | None) -> AbstractContextManager[
 def add_common_arguments(parser: argparse.ArgumentParser, benchmark: str) -> None:
     """Add the arguments that all benchmarks have: device, threads and the file of the result."""
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, help="default: as in training")
+    parser.add_argument("--threads", type=int, help="number of threads (default: as in training)")
     parser.add_argument("--json", type=Path, default=RESULTS / f"{benchmark}.json")
 
 

@@ -2,7 +2,7 @@
 
 The engine sorts utterances into length buckets and trims each batch; the plain model pads to the
 longest length of the dataset config, as most code does. All its batches take the same time, so only
-a share of its epoch is timed. The corpora are the demo and, if their folder is given, the real
+a fraction of its epoch is timed. The corpora are the demo and, if their folder is given, the real
 files of CMU-MOSI with DMD's published settings and with those of the dataset config.
 """
 
@@ -77,7 +77,7 @@ def corpus_of(
         inputs={name: len(corpus.feature_names[name]) for name in settings.modalities},
         steps=settings.align.max_steps,
         batch=settings.train.batch_size,
-        codes=settings.kd.dictionary.codes,
+        num_codes=settings.kd.dictionary.codes,
     )
     return data, corpus.index("train"), shape
 
@@ -87,32 +87,34 @@ def measure(
     shape: Shape,
     corpus: DeviceCorpus,
     rows: Array,
-    seeds: int,
+    num_seeds: int,
     *,
     repeats: int,
-    buckets: int = 4,
-    share: float = 1.0,
+    num_buckets: int = 4,
+    fraction: float = 1.0,
     target: float | None = None,
 ) -> dict[str, Any]:
-    """Time an epoch of both sides, with a share of the plain model's batches; return a row."""
+    """Time an epoch of both sides, a fraction of it for the plain model; return a row."""
     batches = -(-len(rows) // shape.batch)
-    timed = max(1, round(share * batches))
+    timed = max(1, round(fraction * batches))
     with scratch_folder() as folder:
-        fast = EnsembleRun(shape, corpus, seeds, folder=folder, rows=rows, buckets=buckets)
+        fast = EnsembleRun(
+            shape, corpus, num_seeds, folder=folder, rows=rows, num_buckets=num_buckets
+        )
         plain = PlainRun(fast)
         sides = {"plain": lambda: plain.epoch(timed / batches), "fast": fast.epoch}
         times = time_interleaved(sides, repeats)
-    work = seeds * batches / timed
+    work = num_seeds * batches / timed
     lengths = corpus.lengths_MN[:, rows].max(0)
     seconds = Spread.of([t.wall for t in times["fast"]]).median
     return make_row(
-        f"epoch, {name}, {seeds} seed{'s' if seeds > 1 else ''}",
+        f"epoch, {name}, {num_seeds} seed{'s' if num_seeds > 1 else ''}",
         ratio(times["plain"], times["fast"], work),
         target=target,
         utterances=len(rows),
         mean_steps=float(lengths.mean()),
         padded_steps=shape.steps,
-        samples_per_second=seeds * len(rows) / seconds,
+        samples_per_second=num_seeds * len(rows) / seconds,
         plain_samples_per_second=timed
         * shape.batch
         / Spread.of([t.wall for t in times["plain"]]).median,
@@ -137,16 +139,16 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.epoch")
-    parser.add_argument("--real", type=Path, help="folder with the files of recipe mosi_real")
+    parser.add_argument("--real", type=Path, help="folder with the files of dataset mosi_real")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
-        "--share", type=float, default=0.15, help="share of the plain epoch to time"
+        "--share", type=float, default=0.15, help="fraction of the plain model's epoch to time"
     )
     parser.add_argument("--buckets", type=int, default=4)
-    parser.add_argument("--tiny", action="store_true", help="random numbers of a tiny shape only")
+    parser.add_argument("--tiny", action="store_true", help="time only a tiny model on random data")
     add_common_arguments(parser, "epoch")
     arguments = parser.parse_args()
-    options = {"repeats": arguments.repeats, "buckets": arguments.buckets}
+    options = {"repeats": arguments.repeats, "num_buckets": arguments.buckets}
     rows = []
 
     def add(row: dict[str, Any]) -> None:
@@ -167,7 +169,7 @@ def main() -> None:
                 path = aligned(settings, arguments.real, folder)
                 corpus, train, shape = corpus_of(settings, path, device)
                 published = replace(MOSI, inputs=shape.inputs)
-                share = arguments.share
+                fraction = arguments.share
                 for buckets in sorted({arguments.buckets, MORE_BUCKETS}):
                     row = measure(
                         f"real pieces of MOSI, DMD's settings, {buckets} buckets",
@@ -176,13 +178,13 @@ def main() -> None:
                         train,
                         1,
                         repeats=arguments.repeats,
-                        buckets=buckets,
-                        share=share,
+                        num_buckets=buckets,
+                        fraction=fraction,
                         target=TARGET,
                     )
                     add(row)
                 name, seeds = "real pieces of MOSI, the recipe's", len(settings.train.seeds)
-                add(measure(name, shape, corpus, train, seeds, share=2 * share, **options))
+                add(measure(name, shape, corpus, train, seeds, fraction=2 * fraction, **options))
             settings = params.for_dataset("demo")
             config = load_section(GeneratorConfig, settings.recipe.generator, source="demo")
             generate(config, folder)

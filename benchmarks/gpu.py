@@ -60,14 +60,14 @@ from dhmd.base.errors import DhmdError, first_line
 from dhmd.training.config import Precision
 
 SHAPES = {shape.name: shape for shape in (MOSI, MOSEI, TINY)}
-TOTAL = 470  # seconds of all parts
-TURNS = 5  # per measurement
+TOTAL = 470  # time limit of all parts in seconds
+TURNS = 5  # timing runs per measurement
 
 Row = dict[str, Any]
 
 
 class Part:
-    """One part of the benchmark; it prints a row for each measurement, or its error."""
+    """A part of the benchmark, which prints one row per measurement."""
 
     def __init__(self, arguments: argparse.Namespace, device: torch.device) -> None:
         self.arguments, self.device, self.name = arguments, device, arguments.part
@@ -182,19 +182,19 @@ def timed(step: Callable[[], object], device: torch.device, seconds: float) -> S
     return Spread.of([Time.of(turn).wall / count for _ in range(TURNS)])
 
 
-def measure(part: Part, row: Row, fast: EnsembleRun, seeds: int) -> None:
+def measure(part: Part, row: Row, fast: EnsembleRun, num_seeds: int) -> None:
     """Add to the row the seed-steps per second, and the peak GPU memory per seed."""
     gpu = fast.device.type == "cuda"
     if gpu:
         torch.cuda.reset_peak_memory_stats()
     spread = timed(fast.update, fast.device, part.arguments.seconds)
     row |= {
-        "seeds": seeds,
+        "seeds": num_seeds,
         "seconds": spread.median,
-        "seed_steps_per_second": seeds / spread.median,
+        "seed_steps_per_second": num_seeds / spread.median,
     }
     if gpu:
-        row["mib_per_seed"] = torch.cuda.max_memory_allocated() / seeds / 2**20
+        row["mib_per_seed"] = torch.cuda.max_memory_allocated() / num_seeds / 2**20
 
 
 def kernels(fast: EnsembleRun) -> int:
@@ -260,8 +260,8 @@ def compiled(part: Part, shape: Shape) -> None:
             _free()
 
 
-def _bits(seeds: int, device: torch.device, *shape: int) -> Tensor:
-    return torch.randint(-32768, 32768, (seeds, *shape), dtype=torch.int16, device=device)
+def _bits(num_seeds: int, device: torch.device, *shape: int) -> Tensor:
+    return torch.randint(-32768, 32768, (num_seeds, *shape), dtype=torch.int16, device=device)
 
 
 def _free() -> None:
@@ -270,7 +270,7 @@ def _free() -> None:
 
 
 def rival(part: Part) -> None:
-    """Time one seed of DMD's public code at MOSI's shape, by the script `--rival`."""
+    """Time one seed of DMD's public code at MOSI's shape, with the script `--rival`."""
     with part.row("MOSI, DMD's public code") as row:
         torch.set_deterministic_debug_mode("default")
         step = load(part.arguments.rival, part.arguments.dmd, part.device)
@@ -376,14 +376,19 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["MOSI", "MOSEI"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 4, 16, 64])
-    parser.add_argument("--only", nargs="+", help="run only parts whose name starts so")
-    parser.add_argument("--dmd", type=Path, help="a clone of DMD's public code")
+    parser.add_argument(
+        "--only", nargs="+", help="run only the parts whose names start with one of these strings"
+    )
+    parser.add_argument("--dmd", type=Path, help="folder with a clone of DMD's public code")
     parser.add_argument("--rival", type=Path, default=SCRIPT, help="script that runs a step of DMD")
     parser.add_argument(
-        "--seconds", type=float, default=0.4, help="seconds of a turn; a measurement has five"
+        "--seconds",
+        type=float,
+        default=0.4,
+        help="duration of each timing run in seconds (five per measurement)",
     )
     parser.add_argument(
-        "--total", type=float, default=TOTAL, help="time limit of all parts in seconds"
+        "--total", type=float, default=TOTAL, help="time limit in seconds for all parts together"
     )
     parser.add_argument("--json", type=Path, default=RESULTS / "gpu.json")
     parser.add_argument("--part", help=argparse.SUPPRESS)

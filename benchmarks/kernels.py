@@ -20,7 +20,9 @@ HEAD, STEPS = 5, 50
 
 
 def cases(count: int) -> dict[str, tuple[str, Callable[[], object], str, Callable[[], object]]]:
-    """Return by name: the obvious implementation, its call, the one that is used, its call.
+    """Return the obvious implementation and the one that is used of each operation.
+
+    Each has a name and a function that calls it.
 
     Args:
         count: number of sequences times heads.
@@ -104,7 +106,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.kernels")
     parser.add_argument(
-        "--sequences", type=int, default=960, help="sequences × heads; default: 6 pairs × 16 × 10"
+        "--sequences", type=int, default=960, help="sequences × heads (default: 6 pairs × 16 × 10)"
     )
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--json", type=Path, default=RESULTS / "kernels.json")

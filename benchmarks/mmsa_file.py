@@ -27,9 +27,9 @@ WIDTHS = {
     "mosi": {"text": 768, "audio": 5, "vision": 20},
     "mosei": {"text": 768, "audio": 74, "vision": 35},
 }
-# Shares of MOSI's splits.
-SHARES = {"train": 0.6, "valid": 0.1, "test": 0.3}
-CLIPS = 2  # utterances per video
+# Fractions of MOSI's utterances per split.
+FRACTIONS = {"train": 0.6, "valid": 0.1, "test": 0.3}
+UTTERANCES_PER_VIDEO = 2
 
 
 def steps_of(recipe: Recipe) -> Mapping[str, int]:
@@ -40,7 +40,7 @@ def steps_of(recipe: Recipe) -> Mapping[str, int]:
     return dict.fromkeys(recipe.modality_names, int(align["max_steps"]))
 
 
-def splits(recipe: Recipe, utterances: int) -> dict[str, dict[str, Any]]:
+def splits(recipe: Recipe, num_utterances: int) -> dict[str, dict[str, Any]]:
     """Return the content of the pickle by split: padded float32 arrays, lengths, ids and labels."""
     assert recipe.folds is not None
     folds = json.loads((ROOT / "recipes" / recipe.folds.file).read_text(encoding="utf-8"))
@@ -49,8 +49,11 @@ def splits(recipe: Recipe, utterances: int) -> dict[str, dict[str, Any]]:
     aligned = len(set(steps.values())) == 1
     content = {}
     for split in SPLITS:
-        count = max(2 * CLIPS, round(SHARES[split] * utterances))
-        ids = [f"{folds[split][n // CLIPS]}$_${n % CLIPS}" for n in range(count)]
+        count = max(2 * UTTERANCES_PER_VIDEO, round(FRACTIONS[split] * num_utterances))
+        ids = [
+            f"{folds[split][n // UTTERANCES_PER_VIDEO]}$_${n % UTTERANCES_PER_VIDEO}"
+            for n in range(count)
+        ]
         # MOSI's utterances have 12.5 words of 50 on average.
         words = np.clip(rng.gamma(2.0, 6.25, count), 1, steps["text"]).astype(np.int64)
         mask = np.arange(steps["text"]) < words[:, None]

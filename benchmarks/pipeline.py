@@ -114,7 +114,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.pipeline")
-    parser.add_argument("--targets", nargs="*", default=[], help="stages to run; default: all")
+    parser.add_argument("--targets", nargs="*", default=[], help="stages to run (default: all)")
     parser.add_argument("--repeats", type=int, default=5, help="repeats of the short commands")
     parser.add_argument("--json", type=Path, default=RESULTS / "pipeline.json")
     arguments = parser.parse_args()

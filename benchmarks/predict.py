@@ -39,17 +39,23 @@ from dhmd.training.trainer import predictions
 
 
 def measure(
-    shape: Shape, count: int, seeds: int, device: torch.device, *, full: bool, repeats: int
+    shape: Shape,
+    num_utterances: int,
+    num_seeds: int,
+    device: torch.device,
+    *,
+    full: bool,
+    repeats: int,
 ) -> dict[str, Any]:
     """Time all seeds of the engine and one seed of the plain model, and return a row."""
-    corpus = random_corpus(shape, count, device, full=full)
-    rows = np.arange(count)
+    corpus = random_corpus(shape, num_utterances, device, full=full)
+    rows = np.arange(num_utterances)
     with scratch_folder() as folder:
-        fast = EnsembleRun(shape, corpus, seeds, folder=folder)
+        fast = EnsembleRun(shape, corpus, num_seeds, folder=folder)
         plain = PlainRun(fast)
 
     def ours() -> torch.Tensor:
-        output_EN = torch.zeros(seeds, count, device=device)
+        output_EN = torch.zeros(num_seeds, num_utterances, device=device)
         for index, output_EBO in predictions(fast.model, fast.members, corpus, rows, 4):
             output_EN[:, index] = output_EBO[..., 0]
         synchronise(device)
@@ -57,7 +63,9 @@ def measure(
 
     @torch.no_grad()
     def theirs() -> torch.Tensor:
-        batches = [rows[i : i + EVALUATION_BATCH] for i in range(0, count, EVALUATION_BATCH)]
+        batches = [
+            rows[i : i + EVALUATION_BATCH] for i in range(0, num_utterances, EVALUATION_BATCH)
+        ]
         output_N = torch.cat([plain.model(plain.padded(batch))[:, 0] for batch in batches])
         synchronise(device)
         return output_N
@@ -69,11 +77,11 @@ def measure(
     seconds = {name: Spread.of([t.wall for t in values]).median for name, values in times.items()}
     lengths = "full length" if full else "MOSI's lengths"
     return make_row(
-        f"predict, {shape.name}, {lengths}, {seeds} seed{'s' if seeds > 1 else ''}",
-        ratio(times["plain"], times["fast"], seeds),
-        utterances=count,
-        utterances_per_second=count / seconds["fast"],
-        plain_utterances_per_second=count / seconds["plain"] / seeds,
+        f"predict, {shape.name}, {lengths}, {num_seeds} seed{'s' if num_seeds > 1 else ''}",
+        ratio(times["plain"], times["fast"], num_seeds),
+        utterances=num_utterances,
+        utterances_per_second=num_utterances / seconds["fast"],
+        plain_utterances_per_second=num_utterances / seconds["plain"] / num_seeds,
         largest_difference=float(difference),
     )
 
@@ -94,7 +102,9 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=128)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 5])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--tiny", action="store_true", help="a tiny shape instead of MOSI's")
+    parser.add_argument(
+        "--tiny", action="store_true", help="time a tiny model instead of one of MOSI's size"
+    )
     add_common_arguments(parser, "predict")
     arguments = parser.parse_args()
     shape = TINY if arguments.tiny else MOSI

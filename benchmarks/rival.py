@@ -64,18 +64,18 @@ def load(script: Path, clone: Path, device: torch.device) -> Callable[[], object
 
 
 class Case:
-    """A training to time: a step at full length, or an epoch with `buckets` on MOSI's lengths."""
+    """A training to time: an epoch on MOSI's lengths, or a step at full length without buckets."""
 
     def __init__(
         self,
         name: str,
-        seeds: int,
+        num_seeds: int,
         *,
-        buckets: int = 0,
+        num_buckets: int | None = None,
         precision: Precision = "float32",
         native: bool = False,
     ) -> None:
-        self.name, self.seeds, self.buckets = name, seeds, buckets
+        self.name, self.num_seeds, self.num_buckets = name, num_seeds, num_buckets
         self.precision, self.native = precision, native
 
     def measure(
@@ -83,13 +83,17 @@ class Case:
         dmd: Callable[[], object],
         shape: Shape,
         device: torch.device,
-        batches: int,
+        num_batches: int,
         repeats: int,
     ) -> dict[str, Any]:
-        """Time it in turn with DMD's step, and return a row."""
+        """Time the training in turn with DMD's step, and return a row of the table."""
         with scratch_folder() as folder, kernels.using(native=self.native):
-            corpus = random_corpus(shape, shape.batch * batches, device, full=not self.buckets)
-            fast = EnsembleRun(shape, corpus, self.seeds, folder=folder, buckets=self.buckets or 1)
+            corpus = random_corpus(
+                shape, shape.batch * num_batches, device, full=self.num_buckets is None
+            )
+            fast = EnsembleRun(
+                shape, corpus, self.num_seeds, folder=folder, num_buckets=self.num_buckets or 1
+            )
             settings = replace(fast.trainer.settings, precision=self.precision)
             fast.trainer.settings = settings
 
@@ -99,9 +103,9 @@ class Case:
                 synchronise(device)
                 torch.set_deterministic_debug_mode("error")
 
-            sides = {"dmd": rival, "ours": fast.epoch if self.buckets else fast.step}
+            sides = {"dmd": rival, "ours": fast.epoch if self.num_buckets else fast.step}
             times = time_interleaved(sides, repeats)
-        work = self.seeds * (batches if self.buckets else 1)
+        work = self.num_seeds * (num_batches if self.num_buckets else 1)
         seconds = Spread.of([t.wall for t in times["ours"]]).median
         by_wall, by_cpu = (
             Spread.of(
@@ -128,11 +132,11 @@ CASES = (
     Case("1 seed, full length, native", 1, native=True),
     Case("1 seed, full length, bfloat16", 1, precision="bfloat16"),
     Case("2 seeds, full length, native", 2, native=True),
-    Case("1 seed, MOSI's lengths, 4 buckets", 1, buckets=4),
-    Case("1 seed, MOSI's lengths, 4 buckets, native", 1, buckets=4, native=True),
-    Case("1 seed, MOSI's lengths, 8 buckets, native", 1, buckets=8, native=True),
-    Case("5 seeds, MOSI's lengths, 4 buckets, native", 5, buckets=4, native=True),
-    Case("5 seeds, MOSI's lengths, 8 buckets, native", 5, buckets=8, native=True),
+    Case("1 seed, MOSI's lengths, 4 buckets", 1, num_buckets=4),
+    Case("1 seed, MOSI's lengths, 4 buckets, native", 1, num_buckets=4, native=True),
+    Case("1 seed, MOSI's lengths, 8 buckets, native", 1, num_buckets=8, native=True),
+    Case("5 seeds, MOSI's lengths, 4 buckets, native", 5, num_buckets=4, native=True),
+    Case("5 seeds, MOSI's lengths, 8 buckets, native", 5, num_buckets=8, native=True),
 )
 
 
@@ -149,11 +153,13 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.rival")
-    parser.add_argument("--dmd", type=Path, required=True, help="a clone of DMD's public code")
+    parser.add_argument(
+        "--dmd", type=Path, required=True, help="folder with a clone of DMD's public code"
+    )
     parser.add_argument("--rival", type=Path, default=SCRIPT, help="script that runs a step of DMD")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=12, help="batches in an epoch of our side")
-    parser.add_argument("--tiny", action="store_true", help="run our side at a tiny shape")
+    parser.add_argument("--batches", type=int, default=12, help="batches per epoch of our model")
+    parser.add_argument("--tiny", action="store_true", help="use a tiny model on our side")
     add_common_arguments(parser, "rival")
     arguments = parser.parse_args()
     rows = []

@@ -34,7 +34,7 @@ def sdk_available() -> bool:
 
 
 def _mean(_intervals: Array, features: Array) -> Array:
-    """Average in float64, so that results differ by one rounding to float32 at most."""
+    """Average in float64, so that results differ by at most one rounding to float32."""
     if features.dtype.kind in "SOU":
         first: Array = features[0]
         return first
@@ -46,7 +46,7 @@ Oracle = dict[str, dict[str, tuple[Array, Array]]]
 
 
 def sdk_align(paths: Mapping[str, Path], *, reference: str, labels: str) -> Oracle:
-    """Align to the reference, impute zeros, align to the labels, as the SDK's tutorials do.
+    """Align to the reference, impute zeros, and align to the labels, as in the SDK's tutorials.
 
     Args:
         paths: `.csd` files by name of the sequence, labels included.
@@ -80,15 +80,15 @@ class Agreement:
     """Comparison of an aligned corpus with the SDK's alignment of the same files.
 
     Attributes:
-        segments, rows: numbers of compared segments and rows.
+        num_segments, num_rows: numbers of compared segments and rows.
         largest: the largest difference between two values.
         border_rows: rows that the SDK does not have. A word across a segment's border belongs to
             the segment, but its value in a modality may come only from rows beyond the border. The
             SDK omits such a word in that modality alone, so that modalities differ in length.
     """
 
-    segments: int
-    rows: int
+    num_segments: int
+    num_rows: int
     largest: float
     border_rows: int
 
@@ -126,11 +126,13 @@ def compare(corpus: Corpus, recipe: Recipe, oracle: Oracle) -> Agreement:
             rows += len(common)
             difference = np.abs(ours[common] - theirs.astype(np.float32))
             largest = max(largest, float(difference.max(initial=0.0)))
-    return Agreement(segments=len(corpus.ids), rows=rows, largest=largest, border_rows=border)
+    return Agreement(
+        num_segments=len(corpus.ids), num_rows=rows, largest=largest, border_rows=border
+    )
 
 
 def _impute(dataset: Any, reference: str) -> None:
-    """Add zeros for the words that a sequence has no value of."""
+    """Add zeros for the words for which a sequence has no value."""
     for name in dataset.keys():  # noqa: SIM118 (a method of the SDK's class, which is no mapping)
         if name == reference:
             continue

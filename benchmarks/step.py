@@ -39,30 +39,30 @@ from benchmarks.measure import (
 
 SHAPES = {shape.name: shape for shape in (MOSI, MOSEI, TINY)}
 TARGET = 2.0  # a step of one seed at MOSI's shape
-PHASE_ROUNDS = 3  # timings of the phases
+PHASE_ROUNDS = 3  # number of timings of the phases
 
 
-def measure(shape: Shape, seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:
+def measure(shape: Shape, num_seeds: int, device: torch.device, repeats: int) -> dict[str, Any]:
     """Time E seeds at a shape and return a row."""
     with scratch_folder() as folder:
         fast = EnsembleRun(
-            shape, random_corpus(shape, 2 * shape.batch, device), seeds, folder=folder
+            shape, random_corpus(shape, 2 * shape.batch, device), num_seeds, folder=folder
         )
         plain = PlainRun(fast)
         difference = largest_difference(fast, plain)
         times = time_interleaved({"plain": plain.step, "fast": fast.step}, repeats)
         phases = {"plain": _phases(plain), "fast": _phases(fast)}
     seconds = {name: Spread.of([t.wall for t in values]) for name, values in times.items()}
-    target = TARGET if (shape, seeds, device.type) == (MOSI, 1, "cpu") else None
+    target = TARGET if (shape, num_seeds, device.type) == (MOSI, 1, "cpu") else None
     return make_row(
-        f"step, {shape.name}, {seeds} seed{'s' if seeds > 1 else ''}",
-        ratio(times["plain"], times["fast"], seeds),
+        f"step, {shape.name}, {num_seeds} seed{'s' if num_seeds > 1 else ''}",
+        ratio(times["plain"], times["fast"], num_seeds),
         target=target,
-        seeds=seeds,
-        samples_per_second=seeds * shape.batch / seconds["fast"].median,
-        seed_steps_per_second=seeds / seconds["fast"].median,
+        seeds=num_seeds,
+        samples_per_second=num_seeds * shape.batch / seconds["fast"].median,
+        seed_steps_per_second=num_seeds / seconds["fast"].median,
         plain_samples_per_second=shape.batch / seconds["plain"].median,
-        ratio_of_cpu_time=seeds
+        ratio_of_cpu_time=num_seeds
         * sum(t.cpu for t in times["plain"])
         / sum(t.cpu for t in times["fast"]),
         phase_seconds=phases,
@@ -90,7 +90,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.step")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["MOSI", "MOSEI"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 4, 8, 16])
-    parser.add_argument("--repeats", type=int, default=7, help="rounds; a third of them for E ≥ 8")
+    parser.add_argument(
+        "--repeats", type=int, default=7, help="timing rounds (a third of them for 8 or more seeds)"
+    )
     add_common_arguments(parser, "step")
     arguments = parser.parse_args()
     rows = []

@@ -31,22 +31,31 @@ from benchmarks.measure import (
 class Workers:
     """Identical worker processes that run training steps on request."""
 
-    def __init__(self, shape: str, count: int, threads: int, passive: bool, steps: int) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    def __init__(
+        self, shape: str, num_processes: int, num_threads: int, passive: bool, num_steps: int
+    ) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads)}
         for variable, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("KMP_BLOCKTIME", "0")):
             environment.pop(variable, None)
             if passive:
                 environment[variable] = value
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.worker", shape, str(threads), str(steps)],
+                [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.worker",
+                    shape,
+                    str(num_threads),
+                    str(num_steps),
+                ],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            for _ in range(count)
+            for _ in range(num_processes)
         ]
 
     def turn(self) -> Time:
@@ -70,12 +79,14 @@ class Workers:
             process.communicate()
 
 
-def measure(shape: str, cases: list[tuple[int, int, bool]], steps: int, repeats: int) -> list[Any]:
-    """Time cases (processes, threads each, passive waiting), and return a row for each."""
+def measure(
+    shape: str, cases: list[tuple[int, int, bool]], num_steps: int, repeats: int
+) -> list[Any]:
+    """Time cases (processes, threads per process, passive waiting); return a row for each."""
     rows = []
-    one = Workers(shape, 1, 1, True, steps)
-    for count, threads, passive in cases:
-        side = Workers(shape, count, threads, passive, steps)
+    one = Workers(shape, 1, 1, True, num_steps)
+    for num_processes, num_threads, passive in cases:
+        side = Workers(shape, num_processes, num_threads, passive, num_steps)
         times: dict[str, list[Time]] = {"one": [], "side": []}
         side.turn()
         one.turn()
@@ -84,14 +95,14 @@ def measure(shape: str, cases: list[tuple[int, int, bool]], steps: int, repeats:
             times["side"].append(side.turn())
         side.close()
         waiting = "passive" if passive else "OpenMP's default"
-        seconds = Spread.of([t.wall for t in times["side"]]).median / steps
+        seconds = Spread.of([t.wall for t in times["side"]]).median / num_steps
         rows.append(
             make_row(
-                f"{count} process{'es' if count > 1 else ''} of {threads} thread"
-                f"{'s' if threads > 1 else ''}, {waiting} waiting",
-                ratio(times["one"], times["side"], count),
+                f"{num_processes} process{'es' if num_processes > 1 else ''} of {num_threads} "
+                f"thread{'s' if num_threads > 1 else ''}, {waiting} waiting",
+                ratio(times["one"], times["side"], num_processes),
                 seconds_per_step=seconds,
-                steps_per_second=count / seconds,
+                steps_per_second=num_processes / seconds,
             )
         )
         print(f"{rows[-1]['name']}: {Spread(**rows[-1]['ratio'])}", flush=True)
@@ -112,12 +123,12 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.threads")
     parser.add_argument("--shape", choices=("MOSI", "tiny"), default="MOSI")
-    parser.add_argument("--steps", type=int, default=2, help="steps in a turn")
+    parser.add_argument("--steps", type=int, default=2, help="training steps per timing run")
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument(
         "--spinning", action="store_true", help="also time OpenMP's default waiting"
     )
-    parser.add_argument("--cases", type=int, help="number of cases; default: all")
+    parser.add_argument("--cases", type=int, help="number of cases (default: all)")
     parser.add_argument("--json", type=Path, default=RESULTS / "threads.json")
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))

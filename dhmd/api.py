@@ -184,7 +184,7 @@ class _DatasetContext:
 
         Args:
             name: the dataset.
-            changes: dotted key -> value to use instead of that of params.yaml.
+            changes: values to use instead of those of params.yaml, by dotted key.
         """
         root = repository_root()
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -243,7 +243,7 @@ def _code_sha256() -> str:
 class _ProgressBar(Observer):
     """Shows the number of epochs and the validation MAE on a terminal and in a notebook."""
 
-    def started(self, training: TrainingInfo) -> None:
+    def on_start(self, training: TrainingInfo) -> None:
         epochs = training.parameters["train"]["epochs"]
         if training.stage == "pretrain":
             epochs *= len(training.parameters["modalities"])
@@ -255,11 +255,11 @@ class _ProgressBar(Observer):
             disable=not is_interactive(),
         )
 
-    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+    def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         scores = [row["valid/mae"] for row in rows.values() if "valid/mae" in row]
         if scores:
             self._bar.set_postfix_str(f"validation MAE {sum(scores) / len(scores):.3f}")
         self._bar.update()
 
-    def finished(self, outputs: Path) -> None:
+    def on_finish(self, outputs: Path) -> None:
         self._bar.close()

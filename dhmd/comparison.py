@@ -54,8 +54,8 @@ class _Entry:
 
     Attributes:
         test: predictions and scores on the test split.
-        valid: seed → metric → value on the validation split; empty if unknown.
-        settings: key of params.yaml → value, for the keys to show.
+        valid: scores on the validation split, by seed and metric; empty if unknown.
+        settings: the values to show, by key of params.yaml.
     """
 
     name: str
@@ -114,7 +114,7 @@ def compare_folders(
     """Compare models that are not in the workspace.
 
     Args:
-        folders: name → model directory; the first is the reference.
+        folders: the model directories by name; the first is the reference.
         corpus: the training corpus of all models, with its test labels.
         metric: as in `compare`.
 
@@ -132,7 +132,7 @@ def compare_folders(
     for name, folder in folders.items():
         outputs = read_outputs(folder)
         if outputs.identity != corpus.identity:
-            raise DhmdError(f"{folder} was trained on another corpus than {corpus.name}")
+            raise DhmdError(f"{folder} was trained on a different corpus than {corpus.name}")
         evaluation = _evaluation(outputs, test, identity, ids, labels_N[test])
         valid_scores = {
             seed: score(corpus.task, p_N, labels_N[valid]).values
@@ -164,7 +164,9 @@ def _compare_entries(
     names = [entry.name for entry in entries]
     for name in names:
         if names.count(name) > 1:
-            raise DhmdError(f"two of the names stand for {name}: leave one out, or rename a file")
+            raise DhmdError(
+                f"two of the names refer to {name}: remove one of them, or rename a file"
+            )
     reference, *others = entries
     identity, predictions = reference.test.identity, reference.test.predictions
     task = identity.task
@@ -266,7 +268,7 @@ def _variant(workspace: Workspace, dataset: str, folder: Path, by: Sequence[str]
 
 
 def _settings(revision: Revision, dataset: str, by: Sequence[str]) -> dict[str, Any]:
-    """Return keys of params.yaml → values; an empty value is replaced by the dataset config's."""
+    """Return values of params.yaml by key; an empty value is replaced by the dataset config's."""
     params, recipe = (
         parse_yaml(revision.read(path) or "", f"{path} of {revision.label}")
         for path in ("params.yaml", f"recipes/{dataset}.yaml")

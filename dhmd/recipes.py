@@ -128,7 +128,7 @@ class Labels:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The lowest and the highest label: a value, a class index, or an encoded class set."""
+        """The lowest and the highest label: values, class indices, or encoded sets of classes."""
         count = len(self.classes)
         if self.task == "classification":
             return 0.0, float(count - 1)
@@ -162,8 +162,8 @@ class RecipeFile:
         sources: addresses and folders of the files, in the order in which they are tried.
         generator: the settings of a generated corpus (dhmd/data/synthetic/config.py).
         options: the settings of an imported format.
-        sequences: name chosen in the recipe -> file.
-        modalities: modality -> name of the sequence (or array) with its features.
+        sequences: the files by sequence name.
+        modalities: name of the sequence (or array) with the features of each modality.
         reference: the sequence whose rows are the words that the others are aligned to.
         planted: the sequence with the ground truth and the latent factors of a generated corpus.
     """
@@ -233,7 +233,7 @@ class Recipe(RecipeFile):
 
     @property
     def source(self) -> str:
-        """The recipe's file, for messages."""
+        """The path of the recipe's file, for messages."""
         return f"{RECIPES_FOLDER}/{self.name}.yaml"
 
     @property

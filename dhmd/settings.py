@@ -40,7 +40,7 @@ class DataConfig:
     # "none" leaves each modality at its own rate and length.
     alignment: Literal["word", "none"] = "word"
     fold: str | None = None  # name of the fold; None selects the first
-    # Dataset -> a folder or address to use instead of the recipe's sources.
+    # A folder or address per dataset, to use instead of the recipe's sources.
     sources: Mapping[str, str | None] = field(default_factory=dict)
 
 
@@ -175,7 +175,7 @@ def load_params(root: Path, changes: Mapping[str, Any] | None = None) -> Params:
 
 
 def _check(settings: Settings) -> None:
-    """Refuse values that contradict each other or the recipe."""
+    """Raise an error if values contradict each other or the recipe."""
     model, recipe = settings.model, settings.recipe
     if model.width % model.heads:
         raise DhmdError(

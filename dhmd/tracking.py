@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
@@ -46,8 +46,22 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 _PARENT = ""  # key of the parent run in `Runs`
-Runs = dict[str, str]  # member (`seed-1` or `variant/seed-1`) or _PARENT -> run id
-Epoch = tuple[int, Mapping[str, Mapping[str, float]], int]  # epoch, member -> metric -> value, ms
+# The run id of each member (`seed-1` or `variant/seed-1`), and of _PARENT.
+Runs = dict[str, str]
+
+
+class EpochMetrics(NamedTuple):
+    """The metrics of one epoch.
+
+    Attributes:
+        epoch: the number of the epoch, from 1; 0 for final scores.
+        metrics: the values of each member by metric.
+        time_ms: when they were recorded, in milliseconds since 1970.
+    """
+
+    epoch: int
+    metrics: Mapping[str, Mapping[str, float]]
+    time_ms: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +118,7 @@ def record_results(config: TrackingConfig, *, root: Path, dataset: str) -> None:
 def track(
     config: TrackingConfig, root: Path, datasets: Iterable[str], folder: Path | None = None
 ) -> list[str]:
-    """Record outputs that have no run, add new scores and reports, end the runs of killed stages.
+    """Record outputs without a run, add new scores and reports, and end the runs of killed stages.
 
     Args:
         config: section `tracking` of params.yaml.
@@ -142,7 +156,7 @@ def store_uri(config: TrackingConfig, root: Path) -> tuple[str, Path | None]:
 
 
 def flatten(value: object, prefix: str = "") -> dict[str, str]:
-    """Flatten nested mappings and dataclasses to dotted name -> value as text."""
+    """Flatten nested mappings and dataclasses to a dict from dotted names to values as text."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):
@@ -156,7 +170,7 @@ def flatten(value: object, prefix: str = "") -> dict[str, str]:
 
 
 class _Store:
-    """One MLflow experiment."""
+    """An MLflow experiment in the tracking store."""
 
     def __init__(self, config: TrackingConfig, root: Path) -> None:
         """Connect, creating a missing database and experiment; imports mlflow."""
@@ -182,9 +196,9 @@ class _Store:
         return list(self.client.search_runs([self._experiment], condition, max_results=10_000))
 
     def end_killed(self, own_lock: Path | None = None) -> None:
-        """Mark the runs of this machine as KILLED if no process holds the lock of their stage.
+        """Mark the runs of this machine as KILLED if no process has locked their lock file.
 
-        `own_lock` is the lock that this process holds: an older run with it was killed.
+        `own_lock` is the lock file of this process: an older run with this file was killed.
         """
         host = platform.node()
         for run in self.search(f"attributes.status = 'RUNNING' and tags.host = '{host}'"):
@@ -222,8 +236,8 @@ class _Store:
             self.client.log_batch(run.info.run_id, params=items[first : first + 100])
         return str(run.info.run_id)
 
-    def send(self, runs: Runs, epochs: Iterable[Epoch], *, spread: bool = False) -> None:
-        """Send the values of the members, and for the parent their mean (and standard deviation).
+    def send(self, runs: Runs, epochs: Iterable[EpochMetrics], *, spread: bool = False) -> None:
+        """Send the values of the members, and their mean (and standard deviation) for the parent.
 
         A member that has no run is a part of a training: `text/seed-1` adds metrics with the prefix
         `text/` to the run of `seed-1`. Final scores have the epoch 0.
@@ -253,9 +267,9 @@ class _Store:
             for first in range(0, len(items), 1000):
                 self.client.log_batch(run, metrics=items[first : first + 1000])
 
-    def finish(self, runs: Runs, output: Path, path: str) -> None:
+    def finish(self, runs: Runs, output: Path, output_path: str) -> None:
         """End the runs of a training, after tagging the parent with the hash of the output."""
-        self.client.set_tag(runs[_PARENT], "output_path", path)
+        self.client.set_tag(runs[_PARENT], "output_path", output_path)
         self.client.set_tag(runs[_PARENT], "output_md5", outputs_md5(output) or "")
         for description in sorted(output.rglob("model.json")):
             variant = _variant(output, description)
@@ -303,20 +317,21 @@ class _LiveObserver(threading.Thread, Observer):
         if head is not None:
             # MLflow shows this tag in its column "Version".
             self._tags |= {"mlflow.source.git.commit": head, "uncommitted_changes": str(changed)}
-        self._epochs: deque[Epoch] = deque()
+        self._epochs: deque[EpochMetrics] = deque()
         self._ending = threading.Event()
         self._output: Path | None = None
 
-    def started(self, training: TrainingInfo) -> None:
+    def on_start(self, training: TrainingInfo) -> None:
         self._training = training
         # From here on, importing MLflow does not delay the imports of the training.
         self.start()
 
-    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        self._epochs.append((epoch, {name: dict(row) for name, row in rows.items()}, _now_ms()))
+    def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+        metrics = {name: dict(row) for name, row in rows.items()}
+        self._epochs.append(EpochMetrics(epoch, metrics, _now_ms()))
 
     def end(self, output: Path | None) -> None:
-        """Send the remaining metrics and wait for it; `output` is None if the training failed."""
+        """Send the remaining metrics and wait; `output` is None if the training failed."""
         if self.ident is None:
             return
         self._output = output
@@ -346,7 +361,7 @@ class _LiveObserver(threading.Thread, Observer):
             return
         # A resumed training has not reported the epochs before it was interrupted.
         history = _history(self._output)
-        store.send(runs, [epoch for epoch in history if epoch[0] <= self._training.resumed_epoch])
+        store.send(runs, [e for e in history if e.epoch <= self._training.resumed_epoch])
         store.finish(runs, self._output, self._output.as_posix())
 
 
@@ -365,7 +380,7 @@ def _record(store: _Store, folder: Path, datasets: Iterable[str]) -> list[str]:
             condition = f"tags.output_md5 = '{md5}' and tags.role = 'parent'"
             if not store.search(condition):
                 history = _history(folder / path)
-                members = dict.fromkeys(member for _, rows, _ in history for member in rows)
+                members = dict.fromkeys(member for epoch in history for member in epoch.metrics)
                 params: Mapping[str, str] = {}
                 for description in sorted((folder / path).rglob("model.json"))[:1]:
                     text = description.read_text(encoding="utf-8")
@@ -382,7 +397,7 @@ def _record(store: _Store, folder: Path, datasets: Iterable[str]) -> list[str]:
 
 
 def _record_scores(store: _Store, run: Any, stage: str, folder: Path, dataset: str) -> bool:
-    """Add test and best validation scores and the report to a run; return False if it has them."""
+    """Add test scores, best validation scores and the report to a run, unless it has them."""
     file = {"train": "seeds.csv", "ablate": "ablations.csv"}.get(stage)
     metrics, report = folder / "metrics" / dataset, folder / "reports" / dataset / "index.html"
     version = f"{outputs_md5(metrics)} {outputs_md5(report)}"
@@ -399,14 +414,14 @@ def _record_scores(store: _Store, run: Any, stage: str, folder: Path, dataset: s
             prefix = "test" if split == "test" else f"best_{split}"
             scores = {f"{prefix}/{name}": float(value) for name, value in row.items() if value}
             rows.setdefault(member, {}).update(scores)
-    store.send({_PARENT: parent, **runs}, [(0, rows, _now_ms())], spread=True)
+    store.send({_PARENT: parent, **runs}, [EpochMetrics(0, rows, _now_ms())], spread=True)
     if report.is_file():
         store.client.log_artifact(parent, str(report))
     store.client.set_tag(parent, "results", version)
     return True
 
 
-def _history(output: Path) -> list[Epoch]:
+def _history(output: Path) -> list[EpochMetrics]:
     """Return the epochs in every history.csv of an output folder."""
     epochs: dict[int, dict[str, dict[str, float]]] = {}
     for path in sorted(output.rglob("history.csv")):
@@ -414,7 +429,7 @@ def _history(output: Path) -> list[Epoch]:
             member = f"{_variant(output, path)}/seed-{row['seed']}".removeprefix("/")
             values = epochs.setdefault(int(row["epoch"]), {}).setdefault(member, {})
             values[row["name"]] = float(row["value"])
-    return [(epoch, rows, _now_ms()) for epoch, rows in sorted(epochs.items())]
+    return [EpochMetrics(epoch, rows, _now_ms()) for epoch, rows in sorted(epochs.items())]
 
 
 def _variant(output: Path, file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Skip tests with the markers slow, real and gpu, with the reason."""
+"""Skip tests with the markers slow, real and gpu, and state the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dhmd compare`: models, revisions and CSV files, against scipy.stats."""
+"""Compare the results of `dhmd compare` for models, revisions and CSV files with scipy.stats."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ gate:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two commits: `kd.lambda` 0.3 and 0.5, the second with larger errors and two variants."""
+    """Create two commits, with `kd.lambda` 0.3, and 0.5 with larger errors and two variants."""
     root = tmp_path_factory.mktemp("repository")
     new_repository(root)
     write_corpus(root / "c.h5")
@@ -133,7 +133,7 @@ def test_rows_are_sorted_by_validation_only(root: Path, tmp_path: Path) -> None:
     ("names", "options", "sentence"),
     [
         (["dhmd"], {}, "at least two names"),
-        (["dhmd", "dhmd"], {}, "two of the names stand for DHMD"),
+        (["dhmd", "dhmd"], {}, "two of the names refer to DHMD"),
         (["dhmd", "gru"], {}, r"train gru with .* 'ablate.variants=\[mult,no_dictionary,gru\]'"),
         (["dhmd", "nothing"], {}, "nothing is not a model or variant .* revision 'nothing' is not"),
         (["dhmd", "mult"], {"metric": "f1"}, "the metric is 'f1', but must be one of mae"),
@@ -141,7 +141,7 @@ def test_rows_are_sorted_by_validation_only(root: Path, tmp_path: Path) -> None:
         (["dhmd", "mult"], {"dataset": "tea"}, "tea"),
     ],
 )
-def test_wrong_arguments_are_short_errors(root: Path, names, options, sentence) -> None:
+def test_the_error_for_invalid_arguments_is_one_line(root: Path, names, options, sentence) -> None:
     with pytest.raises(DhmdError, match=sentence):
         compare(names, root=root, **options)
 
@@ -156,13 +156,15 @@ def test_wrong_arguments_are_short_errors(root: Path, names, options, sentence) 
         ("id,seed,prediction\nv,1,1.0\n", r"seed 1: \w+ .*test utterance"),
     ],
 )
-def test_bad_files_are_short_errors(root: Path, tmp_path: Path, text: str, sentence: str) -> None:
+def test_the_error_for_an_invalid_file_is_one_line(
+    root: Path, tmp_path: Path, text: str, sentence: str
+) -> None:
     (tmp_path / "theirs.csv").write_text(text)
     with pytest.raises(DhmdError, match=rf"theirs\.csv.*{sentence}"):
         compare(["dhmd", str(tmp_path / "theirs.csv")], root=root)
 
 
-def test_every_output_format_of_the_command(
+def test_the_command_has_every_output_format(
     root: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.chdir(root)

@@ -44,7 +44,7 @@ def kitchen_with(change: Change) -> dict[str, Any]:
     return mapping
 
 
-def test_roles_and_defaults() -> None:
+def test_a_recipe_has_roles_and_defaults() -> None:
     recipe = parse_recipe("kitchen", KITCHEN)
     assert recipe.name == "kitchen"
     assert recipe.source == "recipes/kitchen.yaml"
@@ -69,7 +69,7 @@ def test_only_sequences_with_a_role_are_required() -> None:
     assert "covarep" not in parse_recipe("kitchen", other).required_sequences
 
 
-def test_nulls_are_empty() -> None:
+def test_nulls_are_empty_values() -> None:
     nulls = kitchen_with(
         lambda r: r.update(sources=None, train=None, generator=None, provenance=None)
     )
@@ -88,7 +88,7 @@ def test_the_definition_of_a_corpus_has_no_locations() -> None:
     assert parse_recipe("kitchen", other).definition() != corpus
 
 
-def test_a_classification() -> None:
+def test_the_labels_of_a_classification_have_classes() -> None:
     labels = {"sequence": "labels", "task": "classification", "classes": ["no", "yes"]}
     recipe = parse_recipe("kitchen", kitchen_with(lambda r: r.update(labels=labels)))
     assert recipe.labels.classes == ("no", "yes")
@@ -187,7 +187,7 @@ def test_the_root_is_that_of_dvc_or_the_nearest_with_params(
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_recipes(name: str) -> None:
+def test_a_shipped_recipe_describes_its_origin(name: str) -> None:
     recipe = load_recipe(name, ROOT)
     assert recipe.title
     # Where the files come from, their licence and what they are comparable with, in words.

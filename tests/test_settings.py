@@ -174,7 +174,7 @@ def test_every_key_has_a_comment() -> None:
 def test_dvc_changes_one_line(
     tmp_path: Path, override: str, removed: list[str], added: list[str]
 ) -> None:
-    """`dvc exp run -S` keeps every comment and every other line as it is."""
+    """`dvc exp run -S` does not change comments and other lines."""
     from dvc.utils.hydra import apply_overrides
 
     path = tmp_path / "params.yaml"

@@ -1,4 +1,4 @@
-"""Runs in MLflow: live, recorded later, with scores; and failing stores."""
+"""Test runs in MLflow (live, recorded later, with scores) and stores that fail."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Create a project folder with an empty tracking database, and work in it."""
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     monkeypatch.chdir(tmp_path)
@@ -69,7 +69,7 @@ class Run:
 
 
 def runs(root: Path) -> dict[str, Run]:
-    """Return member, or stage of a parent run -> newest run."""
+    """Return the newest run of each member, and of each stage (its parent run)."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{root}/mlflow.db")
@@ -98,7 +98,7 @@ def runs(root: Path) -> dict[str, Run]:
 
 
 def write_model(folder: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
-    """Write a model directory with the valid/mae seed + epoch / 10."""
+    """Write a model directory whose validation MAE is seed + epoch / 10."""
     folder.mkdir(parents=True)
     (folder / "model.json").write_text(json.dumps({"configuration": {"kd": {"lambda": 0.5}}}))
     rows = [f"{seed},{epoch},valid/mae,{seed + epoch / 10}" for epoch in (1, 2) for seed in seeds]
@@ -118,23 +118,23 @@ def train(root: Path, *, epochs: tuple[int, ...] = (1, 2), resumed: int = 0) -> 
     output = Path("models/demo")
     with observer_of_stage(root, output) as observer:
         parameters = {"kd": {"lambda": 0.5}}
-        observer.started(TrainingInfo("train", ["seed-1", "seed-2"], parameters, resumed))
+        observer.on_start(TrainingInfo("train", ["seed-1", "seed-2"], parameters, resumed))
         for epoch in epochs:
             rows = {f"seed-{seed}": {"valid/mae": seed + epoch / 10} for seed in (1, 2)}
-            observer.epoch(epoch, rows)
+            observer.on_epoch(epoch, rows)
         write_model(output)
-        observer.finished(output)
+        observer.on_finish(output)
 
 
 def test_a_training_is_a_run_with_a_child_per_seed(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "lobar-hull")
     subprocess.run(["git", "init", "-q"], check=True)
     identity = ["-c", "user.name=n", "-c", "user.email=e"]
     subprocess.run(["git", *identity, "commit", "-qm", "x", "--allow-empty"], check=True)
-    train(here)
-    runs_by_name = runs(here)
+    train(project)
+    runs_by_name = runs(project)
     assert set(runs_by_name) == {"train", "seed-1", "seed-2"}
     assert {run.status for run in runs_by_name.values()} == {"FINISHED"}
     parent, child = runs_by_name["train"], runs_by_name["seed-2"]
@@ -148,34 +148,34 @@ def test_a_training_is_a_run_with_a_child_per_seed(
     assert parent.tags["dataset"] == "demo"
     assert len(parent.tags["mlflow.source.git.commit"]) == 40
     assert parent.artefacts == ["model.json"]
-    assert track(CONFIG, here, ["demo"]) == []
+    assert track(CONFIG, project, ["demo"]) == []
 
 
-def test_a_resumed_training_has_the_epochs_from_before(here: Path) -> None:
-    train(here, epochs=(2,), resumed=1)
-    assert runs(here)["seed-1"].history["valid/mae"] == [(1, 1.1), (2, 1.2)]
+def test_a_resumed_training_has_the_epochs_before_the_interruption(project: Path) -> None:
+    train(project, epochs=(2,), resumed=1)
+    assert runs(project)["seed-1"].history["valid/mae"] == [(1, 1.1), (2, 1.2)]
 
 
-def test_a_part_of_a_members_training_is_a_prefix(here: Path) -> None:
+def test_the_modality_of_an_encoder_is_a_prefix_of_its_metrics(project: Path) -> None:
     output = Path("pretrained/demo")
-    with observer_of_stage(here, output, stage="pretrain") as observer:
-        observer.started(TrainingInfo("pretrain", ["seed-1", "seed-2"]))
-        observer.epoch(1, {"text/seed-1": {"valid/mae": 1.0}, "text/seed-2": {"valid/mae": 3.0}})
+    with observer_of_stage(project, output, stage="pretrain") as observer:
+        observer.on_start(TrainingInfo("pretrain", ["seed-1", "seed-2"]))
+        observer.on_epoch(1, {"text/seed-1": {"valid/mae": 1.0}, "text/seed-2": {"valid/mae": 3.0}})
         write_model(output)
-    runs_by_name = runs(here)
+    runs_by_name = runs(project)
     assert runs_by_name["seed-2"].metrics == {"text/valid/mae": 3.0}
     assert runs_by_name["pretrain"].metrics == {"text/valid/mae": 2.0}
 
 
-def test_the_runs_of_a_failed_training_are_failed(here: Path) -> None:
+def test_the_runs_of_a_failed_training_have_the_status_failed(project: Path) -> None:
     def fail() -> None:
-        with observer_of_stage(here, here / "x") as observer:
-            observer.started(TrainingInfo("train", ["seed-1"]))
+        with observer_of_stage(project, project / "x") as observer:
+            observer.on_start(TrainingInfo("train", ["seed-1"]))
             raise DhmdError("no")
 
     with pytest.raises(DhmdError, match="no"):
         fail()
-    assert {run.status for run in runs(here).values()} == {"FAILED"}
+    assert {run.status for run in runs(project).values()} == {"FAILED"}
 
 
 KILLED = """
@@ -188,13 +188,13 @@ root = Path.cwd()
 lock = try_lock(root / "lock")
 with tracked(TrackingConfig(), root=root, stage="train", dataset="demo", output=root / "x",
              lock=root / "lock") as observer:
-    observer.started(TrainingInfo("train", ["seed-1"]))
+    observer.on_start(TrainingInfo("train", ["seed-1"]))
     print("started", flush=True)
     time.sleep(600)
 """
 
 
-def test_the_runs_of_a_killed_stage_are_ended_once_its_lock_is_free(here: Path) -> None:
+def test_the_runs_of_a_killed_stage_are_ended_once_its_lock_is_free(project: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", KILLED],
         stdout=subprocess.PIPE,
@@ -202,31 +202,31 @@ def test_the_runs_of_a_killed_stage_are_ended_once_its_lock_is_free(here: Path) 
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        with closing(sqlite3.connect(here / "mlflow.db")) as database:
+        with closing(sqlite3.connect(project / "mlflow.db")) as database:
             query = "select count(*) from runs where status = 'RUNNING'"
             while database.execute(query).fetchone() != (2,):
                 assert process.poll() is None
-        assert track(CONFIG, here, []) == []
-        assert {run.status for run in runs(here).values()} == {"RUNNING"}
+        assert track(CONFIG, project, []) == []
+        assert {run.status for run in runs(project).values()} == {"RUNNING"}
         process.kill()
-    track(CONFIG, here, [])
-    assert {run.status for run in runs(here).values()} == {"KILLED"}
+    track(CONFIG, project, [])
+    assert {run.status for run in runs(project).values()} == {"KILLED"}
 
 
-def test_outputs_without_a_run_are_recorded_once(here: Path) -> None:
-    write_model(here / "models/demo")
-    write_model(here / "ablations/demo/no_kd", seeds=(1,))
-    assert track(CONFIG, here, ["demo", "absent"]) == [
+def test_outputs_without_a_run_are_recorded_once(project: Path) -> None:
+    write_model(project / "models/demo")
+    write_model(project / "ablations/demo/no_kd", seeds=(1,))
+    assert track(CONFIG, project, ["demo", "absent"]) == [
         "recorded models/demo",
         "recorded ablations/demo",
     ]
-    runs_by_name = runs(here)
+    runs_by_name = runs(project)
     assert set(runs_by_name) == {"train", "seed-1", "seed-2", "ablate", "no_kd/seed-1"}
     assert runs_by_name["seed-1"].history["valid/mae"] == [(1, 1.1), (2, 1.2)]
     assert runs_by_name["train"].params == {"kd.lambda": "0.5"}
     assert runs_by_name["no_kd/seed-1"].params == {"variant": "no_kd", "seed": "1"}
     assert runs_by_name["ablate"].metrics == {"no_kd/valid/mae": 1.2}
-    assert track(CONFIG, here, ["demo"]) == []
+    assert track(CONFIG, project, ["demo"]) == []
 
 
 def write_results(root: Path, md5: str | None) -> None:
@@ -241,15 +241,15 @@ def write_results(root: Path, md5: str | None) -> None:
     (root / "dvc.lock").write_text(f"stages: {{evaluate@demo: {{cmd: x, {dependency}}}}}\n")
 
 
-def test_scores_and_report_are_added_to_the_run_of_the_scored_models(here: Path) -> None:
-    train(here)
-    write_results(here, "of other models")
-    record_results(CONFIG, root=here, dataset="demo")
-    assert runs(here)["train"].artefacts == ["model.json"]
-    write_results(here, outputs_md5(here / "models/demo"))
+def test_scores_and_report_are_added_to_the_run_of_the_scored_models(project: Path) -> None:
+    train(project)
+    write_results(project, "of other models")
+    record_results(CONFIG, root=project, dataset="demo")
+    assert runs(project)["train"].artefacts == ["model.json"]
+    write_results(project, outputs_md5(project / "models/demo"))
     for _ in range(2):
-        record_results(CONFIG, root=here, dataset="demo")
-    runs_by_name = runs(here)
+        record_results(CONFIG, root=project, dataset="demo")
+    runs_by_name = runs(project)
     parent = runs_by_name["train"]
     assert (parent.metrics["test/mae"], parent.metrics["test/corr"]) == (1.5, 0.5)
     assert parent.metrics["test/mae_std"] == pytest.approx(0.5**0.5)
@@ -273,8 +273,8 @@ def test_two_processes_may_create_one_database(tmp_path: Path) -> None:
     assert not (tmp_path / "mlflow.db.new").exists()
 
 
-class NoServer(BaseHTTPRequestHandler):
-    """A server that is not a tracking server."""
+class UnavailableServer(BaseHTTPRequestHandler):
+    """A server that answers every request with status 503."""
 
     def do_GET(self) -> None:
         self.send_error(503)
@@ -284,8 +284,8 @@ class NoServer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def no_server() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), NoServer)
+def unavailable_server() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), UnavailableServer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -318,15 +318,15 @@ def failing_store(kind: str, folder: Path, server: str) -> str:
     ],
 )
 def test_a_failing_store_gives_one_warning(
-    kind: str, reason: str, here: Path, no_server: str, caplog: pytest.LogCaptureFixture
+    kind: str, reason: str, project: Path, unavailable_server: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = TrackingConfig(uri=failing_store(kind, here, no_server))
+    config = TrackingConfig(uri=failing_store(kind, project, unavailable_server))
     with (
         caplog.at_level(logging.WARNING, "dhmd.tracking"),
-        observer_of_stage(here, here / "x", config) as observer,
+        observer_of_stage(project, project / "x", config) as observer,
     ):
-        observer.started(TrainingInfo("train", ["seed-1"]))
-        observer.epoch(1, {"seed-1": {"valid/mae": 1.0}})
+        observer.on_start(TrainingInfo("train", ["seed-1"]))
+        observer.on_epoch(1, {"seed-1": {"valid/mae": 1.0}})
     (record,) = [record for record in caplog.records if record.name == "dhmd.tracking"]
     sentence = record.getMessage()
     assert reason in sentence
@@ -334,26 +334,26 @@ def test_a_failing_store_gives_one_warning(
     assert "hunter2" not in sentence
     assert "\n" not in sentence
     with pytest.raises(DhmdError) as raised:
-        track(config, here, ["demo"])
+        track(config, project, ["demo"])
     assert reason in str(raised.value)
     assert "hunter2" not in str(raised.value)
 
 
-def test_without_mlflow_the_warning_says_what_to_do(
-    here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_the_warning_without_mlflow_names_the_solution(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    record_results(CONFIG, root=here, dataset="demo")
+    record_results(CONFIG, root=project, dataset="demo")
     assert "mlflow is not installed: install it, or set tracking.enabled to false" in caplog.text
 
 
-def test_disabled_tracking_does_not_import_mlflow(here: Path) -> None:
+def test_disabled_tracking_does_not_import_mlflow(project: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from dhmd.tracking import *\n"
         "from dhmd.training.observer import TrainingInfo\n"
         "config = TrackingConfig(enabled=False)\n"
         "with tracked(config, root=Path('.'), stage='train', dataset='demo', output=Path('x'),"
-        " lock=Path('l')) as o: o.started(TrainingInfo('train', ['seed-1']))\n"
+        " lock=Path('l')) as o: o.on_start(TrainingInfo('train', ['seed-1']))\n"
         "record_results(config, root=Path('.'), dataset='demo')\n"
         "print('mlflow' in sys.modules)"
     )

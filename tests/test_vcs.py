@@ -93,7 +93,7 @@ def clone(project: Path, tmp_path: Path) -> Path:
     return tmp_path / "clone"
 
 
-def test_a_current_lock_with_and_without_data(project, clone):
+def test_a_current_lock_is_up_to_date_with_and_without_data(project, clone):
     for root in (project, clone):
         state = check_lock(root)
         assert state.stale == {}
@@ -120,7 +120,7 @@ def test_edited_or_missing_metrics_are_reported(clone):
     assert check_lock(clone).stale == {"evaluate@demo": ("metrics/demo.json deleted",)}
 
 
-def test_a_stage_that_never_ran(clone):
+def test_a_stage_that_never_ran_is_stale(clone):
     (clone / "params.yaml").write_text("datasets:\n  - demo\n  - other\nsize: 3\n")
     stale = check_lock(clone).stale
     assert stale == dict.fromkeys(("make@other", "train@other", "evaluate@other"), ("never run",))
@@ -128,7 +128,7 @@ def test_a_stage_that_never_ran(clone):
     assert "evaluate@demo" in check_lock(clone).stale
 
 
-def test_a_lock_with_inconsistent_stages(clone):
+def test_a_stage_with_outdated_inputs_is_stale(clone):
     # As after a merge that took one stage's entry from either side.
     text = (clone / "dvc.lock").read_text()
     first = text.index("md5: ", text.index("path: models/demo", text.index("evaluate@demo")))
@@ -137,7 +137,7 @@ def test_a_lock_with_inconsistent_stages(clone):
     assert state.stale == {"evaluate@demo": ("models/demo is not the last output of train@demo",)}
 
 
-def test_the_command(clone, monkeypatch, capsys):
+def test_lock_check_prints_stale_stages(clone, monkeypatch, capsys):
     monkeypatch.chdir(clone)
     assert main(["lock-check"]) == 0
     assert capsys.readouterr().out == "dvc.lock is up to date with code and params.yaml\n"
@@ -156,7 +156,7 @@ def test_the_command(clone, monkeypatch, capsys):
     assert message.count("\n") == 1
 
 
-def test_a_folder_without_dvc(tmp_path):
+def test_a_folder_without_dvc_is_an_error(tmp_path):
     with pytest.raises(DhmdError, match="dvc status failed"):
         check_lock(tmp_path)
 
@@ -210,7 +210,7 @@ def test_code_version_has_commit_and_changes(clone, tmp_path):
     assert code_version(tmp_path) == (None, None)
 
 
-def test_cached_files_of_a_removed_output(project, tmp_path):
+def test_the_files_of_a_removed_output_are_found_in_the_cache(project, tmp_path):
     (project / "folder.py").write_text(
         "import pathlib; p = pathlib.Path('raw'); p.mkdir(); (p / 'a.csd').write_text('a')"
     )
@@ -230,7 +230,9 @@ def test_cached_files_of_a_removed_output(project, tmp_path):
         assert cached_files(copy, Path("raw")) == {}
 
 
-def test_an_experiment_that_is_older_than_the_remote(project, tmp_path, monkeypatch, capsys):
+def test_an_experiment_that_is_older_than_the_remote_can_be_pushed(
+    project, tmp_path, monkeypatch, capsys
+):
     root = shutil.copytree(project, tmp_path / "root")
     git(tmp_path, "init", "-q", "--bare", "git")
     git(root, "remote", "add", "origin", str(tmp_path / "git"))

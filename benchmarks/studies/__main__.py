@@ -18,13 +18,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies", description=__doc__)
     studies = parser.add_subparsers(dest="study", required=True, metavar="STUDY")
     distillation = studies.add_parser(
-        "distillation", help="effect of distillation and meaning of edges, on generated corpora"
+        "distillation",
+        help="measure the effect of distillation and the meaning of edges, on generated corpora",
     )
     distillation.add_argument(
         "--corpora",
         type=_count,
-        help="generated corpora per regime (default: 24 noisy, 10 clean and no_cue, 4 audio, "
-        "3 large)",
+        help="number of generated corpora per regime (default: 24 noisy, 10 clean, 10 no_cue, 4 "
+        "audio, 3 large)",
     )
     distillation.add_argument(
         "--seeds",
@@ -32,14 +33,14 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=_SEEDS,
         help="seeds of the full model and of no_distillation on noisy and clean corpora; all other "
-        "trainings have the first one",
+        "trainings have only the first of these seeds",
     )
     distillation.add_argument(
         "--regimes",
         nargs="+",
         default=None,
-        help="noisy, clean, no_cue, audio (audio as the reliable teacher) and large (5,000 train "
-        "utterances); all by default",
+        help="regimes to run: noisy, clean, no_cue, audio (audio as the reliable teacher), large "
+        "(5,000 train utterances) (default: all)",
     )
     selection = studies.add_parser(
         "selection", help="choose each model's settings among candidates, on validation"
@@ -51,39 +52,48 @@ def _parser() -> argparse.ArgumentParser:
     for study, seeds in ((selection, _SEEDS), (models, [1, 2, 3, 4, 5])):
         study.add_argument("--seeds", type=_seed, nargs="+", default=seeds)
         study.add_argument(
-            "--models", nargs="+", default=[], help="default: all that can run on the modalities"
+            "--models",
+            nargs="+",
+            default=[],
+            help="models to train (default: all that can run on the modalities)",
         )
-    candidates = "the candidates are those of recipes/candidates/DATASET.yaml, or default.yaml"
+    candidates = "dataset, whose candidates are in recipes/candidates/DATASET.yaml or default.yaml"
     selection.add_argument("dataset", help=candidates)
     models.add_argument(
-        "dataset", nargs="?", help=f"{candidates}; without a dataset, only write docs/results.md"
+        "dataset", nargs="?", help=f"{candidates}; if omitted, only docs/results.md is written"
     )
-    selection.add_argument("--candidates", nargs="+", default=[], help="default: all")
+    selection.add_argument("--candidates", nargs="+", default=[], help="candidates (default: all)")
     selection.add_argument(
         "--shuffle-words",
         action="store_true",
-        help="put the words of every utterance in random order, to see whether models use it",
+        help="shuffle the words of every utterance, to test whether models use their order",
     )
     models.add_argument(
-        "--candidate", help="settings of all models (default: the selected ones, else the recipe's)"
+        "--candidate",
+        help="candidate for all models (default: the selected ones, else the recipe's)",
     )
     models.add_argument(
         "--name",
         default="",
-        help="write models-DATASET-NAME.json, for a table of other models or seeds",
+        help="write models-DATASET-NAME.json, for results of other models or seeds",
     )
     curves = studies.add_parser(
-        "learning_curves", help="error of each model by number of training utterances"
+        "learning_curves", help="measure the error of each model by number of training utterances"
     )
     curves.add_argument(
-        "--quick", action="store_true", help="90 minutes on two cores instead of six hours"
+        "--quick",
+        action="store_true",
+        help="run a smaller study, of 90 minutes instead of six hours on two cores",
     )
     curves.add_argument(
-        "--minutes", type=float, help="time limit; with 0, only summarise the stored results"
+        "--minutes", type=float, help="time limit in minutes; 0 only summarises the stored results"
     )
     for study in (distillation, selection, curves):
         study.add_argument(
-            "--processes", type=_count, default=usable_cores(), help="default: one per core"
+            "--processes",
+            type=_count,
+            default=usable_cores(),
+            help="number of processes (default: one per core)",
         )
     return parser
 
@@ -135,14 +145,16 @@ def _distillation(arguments: argparse.Namespace) -> None:
     selected = arguments.regimes or REGIMES
     unknown = [name for name in selected if name not in REGIMES]
     if unknown:
-        raise DhmdError(f"--regimes: no regime {unknown[0]!r}; use some of {', '.join(REGIMES)}")
+        raise DhmdError(
+            f"--regimes: {unknown[0]!r} is not a regime; choose from {', '.join(REGIMES)}"
+        )
     regimes = [name for name in REGIMES if name in selected]
     corpora = {name: arguments.corpora or CORPORA[name] for name in regimes}
     summary = run_study(
         root,
         corpora=corpora,
         seeds=arguments.seeds,
-        processes=arguments.processes,
+        num_processes=arguments.processes,
     )
     # The page has the results of the default study.
     if corpora != CORPORA or arguments.seeds != _SEEDS:
@@ -166,7 +178,7 @@ def _learning_curves(arguments: argparse.Namespace) -> None:
     summary = run_study(
         root,
         QUICK if arguments.quick else FULL,
-        processes=arguments.processes,
+        num_processes=arguments.processes,
         minutes=arguments.minutes,
     )
     write_figure(summary, root / "docs" / "learning_curve.svg")
@@ -197,7 +209,7 @@ def _selection(arguments: argparse.Namespace) -> None:
         Path.cwd(),
         arguments.dataset,
         seeds=tuple(arguments.seeds),
-        processes=arguments.processes,
+        num_processes=arguments.processes,
         models=arguments.models,
         names=arguments.candidates,
         shuffled=arguments.shuffle_words,

@@ -22,7 +22,7 @@ from benchmarks.studies.generated import (
     alignment_key,
     generator,
     one_thread,
-    test_predictions,
+    read_test_predictions,
     write_aligned,
 )
 from benchmarks.studies.probes import decoupling_probes, edge_correlations, reference_edges
@@ -94,7 +94,7 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {"audio": _AUDIO_TEACHER, "large": _
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusTask:
-    """The trainings on one corpus of a regime."""
+    """A task that trains all variants on one corpus of a regime."""
 
     root: Path
     folder: Path
@@ -104,12 +104,12 @@ class CorpusTask:
 
     @property
     def result(self) -> Path:
-        """File of the scores."""
+        """The file of the scores."""
         return self.folder / f"{self.regime}-{self.corpus_seed}.json"
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """Variants that are trained besides the full model."""
+        """The variants that are trained besides the full model."""
         return {"audio": (), "large": ("no_distillation",)}.get(self.regime, COMPARISONS)
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:
@@ -122,7 +122,7 @@ def run_study(
     *,
     corpora: Mapping[str, int],
     seeds: Sequence[int],
-    processes: int,
+    num_processes: int,
 ) -> dict[str, Any]:
     """Run the tasks that are not stored yet, and summarise the results of all corpora.
 
@@ -135,7 +135,7 @@ def run_study(
     if min(corpora.values()) < 2:
         raise DhmdError("an interval over corpora needs at least 2 per regime: raise --corpora")
     tasks = list(_tasks(root, corpora, tuple(seeds)))
-    run_missing(tasks, run_task, "corpora", processes=processes)
+    run_missing(tasks, run_task, "corpora", num_processes=num_processes)
     return summarise({r: [read_result(t.result) for t in tasks if t.regime == r] for r in corpora})
 
 
@@ -200,7 +200,7 @@ def _evaluate(task: CorpusTask, full: Configuration, aligned: Path, models: Path
         },
     }
     for name in ("full", *task.variants):
-        prediction = test_predictions(corpus, models / name / "outputs.h5")
+        prediction = read_test_predictions(corpus, models / name / "outputs.h5")
         scores[name] = {
             "mae": np.abs(prediction - label).mean(1).tolist(),
             "truth": np.abs(prediction - truth).mean(1).tolist(),

@@ -66,7 +66,7 @@ def write_aligned(settings: Settings, config: GeneratorConfig, folder: Path) -> 
     return aligned
 
 
-def test_predictions(corpus: Corpus, outputs: Path) -> Array:
+def read_test_predictions(corpus: Corpus, outputs: Path) -> Array:
     """Read a model's predictions of the test split, `[E, N]`.
 
     Raises:

@@ -44,7 +44,7 @@ from benchmarks.studies.generated import (
     alignment_key,
     generator,
     one_thread,
-    test_predictions,
+    read_test_predictions,
     write_aligned,
 )
 from benchmarks.studies.tasks import code_key, read_result, rounded, run_missing, selected_scores
@@ -102,20 +102,20 @@ class Group:
     Attributes:
         size: number of training utterances.
         models: `fast`, `controls`, or the name of a slow model.
-        count: number of corpora.
+        num_corpora: number of corpora.
         first_round: the round of the first corpus.
     """
 
     regime: str
     size: int
     models: str
-    count: int
+    num_corpora: int
     first_round: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
-    """Design of a study.
+class Design:
+    """The design of a study.
 
     Attributes:
         tuning: groups of models that are tuned, by regime and size.
@@ -133,11 +133,11 @@ class Form:
 
     @property
     def sizes(self) -> list[int]:
-        """Numbers of training utterances, in increasing order."""
+        """The numbers of training utterances, in increasing order."""
         return sorted({group.size for group in self.groups})
 
 
-QUICK = Form(
+QUICK = Design(
     name="quick",
     candidates=("recipe", "half_rate", "double_rate"),
     tuning_corpora=1,
@@ -147,31 +147,31 @@ QUICK = Form(
         ("noisy", 600): ("fast", DMD, PAPER),
     },
     groups=(
-        Group(regime="noisy", size=2500, models="fast", count=12),
-        Group(regime="interaction", size=2500, models="fast", count=12),
-        Group(regime="noisy", size=600, models="fast", count=12),
-        Group(regime="noisy", size=10_000, models="fast", count=3, first_round=3),
-        Group(regime="interaction", size=10_000, models="fast", count=3, first_round=5),
-        Group(regime="noisy", size=2500, models=DMD, count=6, first_round=3),
-        Group(regime="interaction", size=2500, models=DMD, count=6, first_round=4),
-        Group(regime="noisy", size=2500, models="controls", count=6, first_round=5),
-        Group(regime="noisy", size=600, models="controls", count=6, first_round=5),
-        Group(regime="noisy", size=600, models=DMD, count=4, first_round=6),
-        Group(regime="noisy", size=600, models=PAPER, count=4, first_round=6),
-        Group(regime="noisy", size=2500, models=PAPER, count=4, first_round=6),
-        Group(regime="noisy", size=5000, models="fast", count=6, first_round=12),
-        Group(regime="noisy", size=1200, models="fast", count=12, first_round=12),
+        Group(regime="noisy", size=2500, models="fast", num_corpora=12),
+        Group(regime="interaction", size=2500, models="fast", num_corpora=12),
+        Group(regime="noisy", size=600, models="fast", num_corpora=12),
+        Group(regime="noisy", size=10_000, models="fast", num_corpora=3, first_round=3),
+        Group(regime="interaction", size=10_000, models="fast", num_corpora=3, first_round=5),
+        Group(regime="noisy", size=2500, models=DMD, num_corpora=6, first_round=3),
+        Group(regime="interaction", size=2500, models=DMD, num_corpora=6, first_round=4),
+        Group(regime="noisy", size=2500, models="controls", num_corpora=6, first_round=5),
+        Group(regime="noisy", size=600, models="controls", num_corpora=6, first_round=5),
+        Group(regime="noisy", size=600, models=DMD, num_corpora=4, first_round=6),
+        Group(regime="noisy", size=600, models=PAPER, num_corpora=4, first_round=6),
+        Group(regime="noisy", size=2500, models=PAPER, num_corpora=4, first_round=6),
+        Group(regime="noisy", size=5000, models="fast", num_corpora=6, first_round=12),
+        Group(regime="noisy", size=1200, models="fast", num_corpora=12, first_round=12),
     ),
     seeds=(1,),
     minutes=90,
 )
-FULL = Form(
+FULL = Design(
     name="full",
     candidates=tuple(CANDIDATES),
     tuning_corpora=4,
     tuning={(regime, size): ("fast", DMD, PAPER) for regime in REGIMES for size in (2500, 600)},
     groups=tuple(
-        Group(regime=regime, size=size, models=models, count=count)
+        Group(regime=regime, size=size, models=models, num_corpora=count)
         for regime, size, count in (
             ("noisy", 2500, 12),
             ("interaction", 2500, 12),
@@ -196,7 +196,7 @@ def models_of(regime: str, group: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Task: the trainings of some models on one corpus.
+    """A task that trains some models on one corpus.
 
     Attributes:
         corpus: seed of the corpus.
@@ -220,30 +220,30 @@ class Training:
 
     @property
     def result(self) -> Path:
-        """File of the scores."""
+        """The file of the scores."""
         return self.folder / f"{self.regime}-{self.size}-{self.corpus}-{self.label}.json"
 
 
 def run_study(
-    root: Path, form: Form, *, processes: int, minutes: float | None = None
+    root: Path, design: Design, *, num_processes: int, minutes: float | None = None
 ) -> dict[str, Any]:
     """Tune, train on test corpora, and return the content of learning_curves.json.
 
     Args:
-        minutes: time limit; that of the form by default.
+        minutes: time limit; that of the design by default.
 
     Raises:
         DhmdError: bad parameters, or a training that failed.
     """
-    until = time.time() + 60 * (form.minutes if minutes is None else minutes)
+    until = time.time() + 60 * (design.minutes if minutes is None else minutes)
     settings, key = load_params(root).for_dataset(RECIPE), _key(root)
-    tuning = tuning_tasks(root, form, key)
-    run_missing(tuning, run_training, "tuning", processes=processes)
+    tuning = tuning_tasks(root, design, key)
+    run_missing(tuning, run_training, "tuning", num_processes=num_processes)
     tuned = choose([(task, read_result(task.result)) for task in tuning])
-    tasks = [replace(task, until=until) for task in evaluation_tasks(root, form, key, tuned)]
-    run_missing(tasks, run_training, "corpora", processes=processes)
+    tasks = [replace(task, until=until) for task in evaluation_tasks(root, design, key, tuned)]
+    run_missing(tasks, run_training, "corpora", num_processes=num_processes)
     results = [(task, read_result(task.result)) for task in tasks if task.result.is_file()]
-    return summarise(form, settings, tuned, results)
+    return summarise(design, settings, tuned, results)
 
 
 def _key(root: Path) -> dict[str, Any]:
@@ -265,7 +265,7 @@ def _folder(root: Path, key: Mapping[str, Any], **more: Any) -> Path:
     return root / ".dhmd" / "studies" / f"learning-curves-{json_sha256(content)[:12]}"
 
 
-def tuning_tasks(root: Path, form: Form, key: Mapping[str, Any]) -> list[Training]:
+def tuning_tasks(root: Path, design: Design, key: Mapping[str, Any]) -> list[Training]:
     """List the tasks on tuning corpora."""
     return [
         Training(
@@ -279,10 +279,10 @@ def tuning_tasks(root: Path, form: Form, key: Mapping[str, Any]) -> list[Trainin
             candidates=dict.fromkeys(models_of(regime, group), candidate),
             test=False,
         )
-        for number in range(form.tuning_corpora)
-        for (regime, size), groups in form.tuning.items()
+        for number in range(design.tuning_corpora)
+        for (regime, size), groups in design.tuning.items()
         for group in groups
-        for candidate in form.candidates
+        for candidate in design.candidates
     ]
 
 
@@ -319,14 +319,16 @@ def chosen_candidate(tuned: Mapping[str, Any], regime: str, size: int, model: st
 
 
 def evaluation_tasks(
-    root: Path, form: Form, key: Mapping[str, Any], tuned: Mapping[str, Any]
+    root: Path, design: Design, key: Mapping[str, Any], tuned: Mapping[str, Any]
 ) -> list[Training]:
     """List the tasks on test corpora, in rounds of one corpus per group."""
     tasks = []
-    for round_number in range(max(group.first_round + group.count for group in form.groups)):
-        for group in form.groups:
+    for round_number in range(
+        max(group.first_round + group.num_corpora for group in design.groups)
+    ):
+        for group in design.groups:
             number = round_number - group.first_round
-            if not 0 <= number < group.count:
+            if not 0 <= number < group.num_corpora:
                 continue
             candidates = {
                 model: chosen_candidate(tuned, group.regime, group.size, model)
@@ -335,12 +337,12 @@ def evaluation_tasks(
             tasks.append(
                 Training(
                     root=root,
-                    folder=_folder(root, key, candidates=candidates, seeds=form.seeds),
+                    folder=_folder(root, key, candidates=candidates, seeds=design.seeds),
                     regime=group.regime,
                     size=group.size,
                     corpus=FIRST_SEED + number,
                     label=group.models,
-                    seeds=form.seeds,
+                    seeds=design.seeds,
                     candidates=candidates,
                     test=True,
                 )
@@ -403,7 +405,9 @@ def _test_scores(settings: Settings, aligned: Path, folders: Mapping[str, Path])
     label_N = corpus.labels_N[test]
     trivial = trivial_baselines(corpus, settings.evaluate.ridge_alphas)
     models = {
-        name: np.abs(test_predictions(corpus, folder / "outputs.h5") - label_N).mean(1).tolist()
+        name: np.abs(read_test_predictions(corpus, folder / "outputs.h5") - label_N)
+        .mean(1)
+        .tolist()
         for name, folder in folders.items()
     }
     models |= {name: [trivial[name]["test"]["mae"]] for name in ("median", "ridge")}
@@ -412,7 +416,7 @@ def _test_scores(settings: Settings, aligned: Path, folders: Mapping[str, Path])
 
 
 def summarise(
-    form: Form,
+    design: Design,
     settings: Settings,
     tuned: Mapping[str, Any],
     results: Sequence[tuple[Training, Mapping[str, Any]]],
@@ -433,19 +437,19 @@ def summarise(
             seconds.setdefault(where, {}).setdefault(name, []).append(value)
     train = settings.configuration.train
     return {
-        "form": form.name,
+        "form": design.name,
         "design": {
-            "training utterances": form.sizes,
+            "training utterances": design.sizes,
             "validation utterances": VALIDATION,
             "test utterances": TEST,
-            "seeds per model": len(form.seeds),
+            "seeds per model": len(design.seeds),
             "first corpus": FIRST_SEED,
-            "greatest number of updates": {str(size): UPDATES[size] for size in form.sizes},
+            "greatest number of updates": {str(size): UPDATES[size] for size in design.sizes},
             "epochs without a better score before a training stops": PATIENCE,
-            "candidates": {name: CANDIDATES[name] for name in form.candidates},
+            "candidates": {name: CANDIDATES[name] for name in design.candidates},
             "recipe": {"lr": train.lr, "batch_size": train.batch_size},
-            "minutes": form.minutes,
-            "tuning corpora": form.tuning_corpora,
+            "minutes": design.minutes,
+            "tuning corpora": design.tuning_corpora,
             "tuning validation utterances": TUNING_VALIDATION,
         },
         "tuning": rounded(tuned),

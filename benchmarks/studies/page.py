@@ -45,14 +45,14 @@ def expectations(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append(
             "*noisy*: distillation helps (no_distillation − full has its interval above 0): "
             f"{_interval(noisy)} over {noisy['corpora']} corpora: "
-            f"**{_met(noisy['ci_low'] > 0)}**."
+            f"**{_met_or_not(noisy['ci_low'] > 0)}**."
         )
     clean = summary.get("clean", {}).get("no_distillation")
     if clean:
         lines.append(
             "*clean*: distillation does no harm (interval above −0.01): "
             f"{_interval(clean)} over {clean['corpora']} corpora: "
-            f"**{_met(clean['ci_low'] > -0.01)}**."
+            f"**{_met_or_not(clean['ci_low'] > -0.01)}**."
         )
     for regime in ("noisy", "large", "no_cue"):
         edges = summary.get(regime, {}).get("meaning", {}).get("edges")
@@ -69,8 +69,8 @@ def expectations(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _met(holds: bool) -> str:
-    return "met" if holds else "not met"
+def _met_or_not(is_met: bool) -> str:
+    return "met" if is_met else "not met"
 
 
 def _edge_verdict(regime: str, edges: Mapping[str, Any]) -> str:
@@ -82,7 +82,7 @@ def _edge_verdict(regime: str, edges: Mapping[str, Any]) -> str:
     reference = ", ".join(f"{name} {rho:+.2f}" for name, rho in reachable.items())
     if regime == "no_cue":
         expectation = "rank correlation of edges with the true reliability is about 0 without a cue"
-        holds = all(
+        is_met = all(
             abs(value) < 0.1
             for space in ("homogeneous", "heterogeneous")
             for value in edges[space]["rank_correlation"].values()
@@ -92,7 +92,7 @@ def _edge_verdict(regime: str, edges: Mapping[str, Any]) -> str:
             "rank correlation of edges with the true reliability is at least half of what the same "
             "network reaches when trained on it"
         )
-        holds = all(
+        is_met = all(
             max(
                 edges[space]["rank_correlation"].get(name, 0.0)
                 for space in ("homogeneous", "heterogeneous")
@@ -102,20 +102,20 @@ def _edge_verdict(regime: str, edges: Mapping[str, Any]) -> str:
         )
     return (
         f"*{regime}*: {expectation}: {'; '.join(values)}; reachable: {reference}: "
-        f"**{_met(holds)}**."
+        f"**{_met_or_not(is_met)}**."
     )
 
 
 def _teacher_verdict(regime: str, teacher: str, edges: Mapping[str, Any]) -> str:
     values = []
-    holds = True
+    is_met = True
     for space in ("homogeneous", "heterogeneous"):
         means = edges[space]["mean_out"]
         values.append(f"{space} " + ", ".join(f"{k} {v:.2f}" for k, v in means.items()))
-        holds &= max(means, key=lambda name: means[name]) == teacher
+        is_met &= max(means, key=lambda name: means[name]) == teacher
     return (
         f"*{regime}*: the edges out of {teacher}, the reliable teacher, weigh most on average: "
-        f"{'; '.join(values)}: **{_met(holds)}**."
+        f"{'; '.join(values)}: **{_met_or_not(is_met)}**."
     )
 
 
@@ -127,7 +127,7 @@ def _feature_verdicts(regime: str, meaning: Mapping[str, Any]) -> list[str]:
             f"*{regime}*, {space} dictionary: two utterances with the same true topic share "
             f"more codes across modalities than two with different ones: {same:.2f} against "
             f"{other:.2f} ({entry['active']:.1f} active codes, {entry['dead']:.0f} dead): "
-            f"**{_met(same > 1.5 * other)}** (1.5 times is our threshold)."
+            f"**{_met_or_not(same > 1.5 * other)}** (1.5 times is our threshold)."
         )
     for title, probes in (
         ("a linear probe of the leading components", meaning["leading_probes"]),
@@ -141,7 +141,7 @@ def _feature_verdicts(regime: str, meaning: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"*{regime}*: {title} predicts the {latent} latents better from the {better} "
                 f"features (R² {first:.3f}) than from the {worse} ones ({second:.3f}): "
-                f"**{_met(first > second)}**."
+                f"**{_met_or_not(first > second)}**."
             )
     return lines
 

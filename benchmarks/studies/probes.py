@@ -36,11 +36,11 @@ def linear_probe(train_ND: Array, test_ND: Array, train_NL: Array, test_NL: Arra
     return float((1 - residual / ((test_NL - test_NL.mean(0)) ** 2).sum(0)).mean())
 
 
-def leading_components(train_ND: Array, x_ND: Array, count: int) -> Array:
+def leading_components(train_ND: Array, x_ND: Array, num_components: int) -> Array:
     """Project `x_ND` onto the first principal components of `train_ND`, `[N, count]`."""
     mean_D = train_ND.mean(0)
     _, _, directions_DD = np.linalg.svd(train_ND - mean_D, full_matrices=False)
-    components: Array = (x_ND - mean_D) @ directions_DD[:count].T
+    components: Array = (x_ND - mean_D) @ directions_DD[:num_components].T
     return components
 
 

@@ -39,7 +39,7 @@ _SECTIONS = ("model", "decouple", "kd", "pretrain", "train")
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """Task: the training of one model with the settings of one candidate.
+    """A task that trains one model with the settings of one candidate.
 
     Attributes:
         name: name of the candidate.
@@ -64,7 +64,7 @@ def select(
     dataset: str,
     *,
     seeds: tuple[int, ...],
-    processes: int,
+    num_processes: int,
     models: Sequence[str] = (),
     names: Sequence[str] = (),
     shuffled: bool = False,
@@ -85,7 +85,7 @@ def select(
         DhmdError: a bad candidate, an unknown model, or no aligned features file.
     """
     tasks = list(_candidates(root, dataset, seeds, models, names, shuffled))
-    run_missing(tasks, run_candidate, "candidates", processes=processes)
+    run_missing(tasks, run_candidate, "candidates", num_processes=num_processes)
     scores: dict[str, dict[str, list[float]]] = {}
     for task in tasks:
         scores.setdefault(task.model, {})[task.name] = read_result(task.result)["valid"]
@@ -135,7 +135,7 @@ def _candidates(
     }
     if unknown := [name for name in names if name not in settings]:
         raise DhmdError(
-            f"--candidates: no candidate {unknown[0]!r}; use some of {', '.join(settings)}"
+            f"--candidates: {unknown[0]!r} is not a candidate; choose from {', '.join(settings)}"
         )
     folder = root / ".dhmd" / "studies" / f"selection-{dataset}"
     if shuffled:
@@ -190,9 +190,9 @@ def chosen_models(models: Sequence[str], base: Configuration) -> list[str]:
         return [name for name in names if incompatibility(name, base.modalities) is None]
     for name in models:
         if name not in names:
-            raise DhmdError(f"--models: no model {name!r}; use some of {', '.join(names)}")
+            raise DhmdError(f"--models: {name!r} is not a model; choose from {', '.join(names)}")
         if reason := incompatibility(name, base.modalities):
-            raise DhmdError(f"--models: {reason}; leave {name} out")
+            raise DhmdError(f"--models: {reason}; remove {name} from --models")
     return [name for name in names if name in models]
 
 

@@ -28,7 +28,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def run_missing(
-    tasks: Sequence[T], work: Callable[[T], None], label: str, *, processes: int
+    tasks: Sequence[T], work: Callable[[T], None], label: str, *, num_processes: int
 ) -> None:
     """Run the tasks whose result is not stored yet, in several processes or in this one.
 
@@ -36,20 +36,20 @@ def run_missing(
         DhmdError: a process was killed, or a task failed.
     """
     missing = [task for task in tasks if not task.result.is_file()]
-    if processes == 1:
+    if num_processes == 1:
         for task in progress(missing, label, total=len(missing)):
             work(task)
         return
     context = multiprocessing.get_context("spawn")
     try:
-        with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
             futures = [pool.submit(work, task) for task in missing]
             for future in progress(as_completed(futures), label, total=len(futures)):
                 future.result()
     except BrokenExecutor as error:
         raise DhmdError(
             "a process of the study was killed, perhaps because memory ran out; finished results "
-            "are stored: run it again, with fewer --processes"
+            "are stored: run the study again with fewer --processes"
         ) from error
 
 
@@ -92,8 +92,8 @@ def selected_scores(history: Path) -> list[float]:
     for row in rows:
         if row["name"] == "diverged":
             raise DhmdError(
-                f"{history}: seed {row['seed']} diverged in epoch {row['epoch']}; leave this "
-                "candidate out"
+                f"{history}: seed {row['seed']} diverged in epoch {row['epoch']}; exclude this "
+                "run's candidate with --candidates"
             )
     return [float(values[row["seed"], row["epoch"]]) for row in rows if row["name"] == "selected"]
 

@@ -2,7 +2,7 @@
 
 
 class DhmdError(Exception):
-    """Bad input or an impossible request, described in one sentence.
+    """Invalid input or an impossible request, described in one sentence.
 
     The sentence names the file or key, what is wrong with it, and what to do. Commands and stages
     print it on one line and exit with status 1; a traceback indicates a bug in dhmd.

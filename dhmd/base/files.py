@@ -83,7 +83,7 @@ def _temporary_folder(target: Path) -> Iterator[Path]:
 
 
 def _set_permissions(path: Path, folder: Path) -> None:
-    """Give a file the permissions that the umask allows, as those of the new `folder` show.
+    """Give a file the permissions that the umask allows, derived from those of the new `folder`.
 
     Some libraries write through a temporary file that only the user can read.
     """

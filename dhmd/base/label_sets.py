@@ -34,26 +34,26 @@ def encode_sets(values: Array) -> Array:
 
 
 def decode_sets(labels: Array) -> Array:
-    """Decode sets of classes: labels [...], at least one, to membership [..., C], bool."""
+    """Decode labels [...] (at least one) to the membership of each class, bool [..., C]."""
     numbers = labels.astype(np.int64)
     count = int(numbers.max()).bit_length() - 1
     return np.asarray((numbers[..., None] >> np.arange(count)) & 1 == 1)
 
 
-def class_membership(task: str, labels: Array, classes: int) -> Array:
+def class_membership(task: str, labels: Array, num_classes: int) -> Array:
     """Return the classes of each label.
 
     Args:
         task: classification or multilabel.
         labels: class indices, or encoded sets of a multi-label task, shape [...].
-        classes: the number C of classes.
+        num_classes: the number C of classes.
 
     Returns:
         Membership, bool, shape [..., C].
     """
     if task == "multilabel":
         return decode_sets(labels)
-    return np.asarray(labels[..., None] == np.arange(classes))
+    return np.asarray(labels[..., None] == np.arange(num_classes))
 
 
 def set_names(sets: Array, class_names: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The machine: usable cores and memory, its description, and a signal when the parent ends."""
+"""Query cores, memory and machine description, and signal this process when its parent exits."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def describe_machine() -> str:
     return ", ".join(devices)
 
 
-def end_with_parent(number: signal.Signals) -> None:
+def end_with_parent(signal_number: signal.Signals) -> None:
     """Make the kernel send this process a signal when its parent ends (Linux only).
 
     If the parent may have ended before this call, check `os.getppid()` afterwards.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number)
 
 
 def _read(path: Path) -> str:

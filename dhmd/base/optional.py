@@ -1,4 +1,4 @@
-"""Import packages of optional extras, with a message that says how to install them."""
+"""Import packages of optional extras; the error for a missing one has the install command."""
 
 from __future__ import annotations
 

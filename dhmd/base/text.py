@@ -32,7 +32,7 @@ def parse_csv(
         delimiter: the character between cells.
 
     Returns:
-        Line number -> column -> cell, without empty lines.
+        The cells of each line, by line number and column; empty lines are omitted.
 
     Raises:
         DhmdError: not CSV, a missing or repeated column, or a row with a missing or extra cell.

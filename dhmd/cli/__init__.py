@@ -95,8 +95,10 @@ def _close_stdout() -> None:
 
 def _config(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
-    check = actions.add_parser("check", help="check params.yaml and the recipes it names")
-    _datasets(check, "recipes to check (default: those that params.yaml names)")
+    check = actions.add_parser(
+        "check", help="check params.yaml and the dataset configs that it lists"
+    )
+    _datasets(check, "datasets to check (default: those in params.yaml)")
 
 
 def _predict(parser: argparse.ArgumentParser) -> None:
@@ -109,9 +111,10 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="INPUT",
-        help="transcripts (.srt, .vtt, .json of Whisper, .csv of words and times, .txt); a folder "
-        "of .csd files with the names of the dataset config's sequences (words.csd, …) or of the "
-        "original files; both; or a file or folder in the format of the training data",
+        help="transcripts (.srt, .vtt, Whisper's .json, .csv of words and times, .txt); a folder "
+        "of .csd files, named as the sequences in the dataset config (words.csd, …) or as the "
+        "original files; transcripts together with such a folder; or a file or folder in the "
+        "format of the training data",
     )
     parser.add_argument(
         "--model",
@@ -122,8 +125,8 @@ def _predict(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="CSV file to write: id, start and end in seconds, text, mean and spread over seeds, "
-        "class probabilities, one column per seed (default: print a table)",
+        help="CSV file to write: id, start and end in seconds, text, mean and standard "
+        "deviation over seeds, class probabilities, one column per seed (default: print a table)",
     )
     parser.add_argument(
         "--segments",
@@ -151,14 +154,14 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truncate",
         action="store_true",
-        help="allow that more than a fifth of the words is cut off, because segments are longer "
-        "than the maximum length of the model's input",
+        help="accept segments that exceed the model's maximum input length, even if more than a "
+        "fifth of the words is cut off",
     )
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="where to compute (default: auto, a GPU if there is one)",
+        help="device to compute on (default: auto, a GPU if there is one)",
     )
 
 
@@ -169,7 +172,7 @@ def _track(parser: argparse.ArgumentParser) -> None:
         "run cache. Add new scores and reports, and mark the runs of killed stages as KILLED. "
         "Nothing is recorded twice."
     )
-    _datasets(parser, "datasets to record (default: those of params.yaml)")
+    _datasets(parser, "datasets to record (default: those in params.yaml)")
 
 
 def _gate(parser: argparse.ArgumentParser) -> None:
@@ -187,7 +190,7 @@ def _gate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--head",
         metavar="REV",
-        help="revision or DVC experiment to judge (default: the workspace)",
+        help="revision or DVC experiment to check for regressions (default: the workspace)",
     )
     parser.add_argument(
         "--dataset",
@@ -195,7 +198,9 @@ def _gate(parser: argparse.ArgumentParser) -> None:
         "one of the two revisions (default: the only dataset)",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="print Markdown for a comment")
+    form.add_argument(
+        "--markdown", action="store_true", help="print Markdown for a pull-request comment"
+    )
     form.add_argument("--json", action="store_true", help="print all values as JSON, unrounded")
 
 
@@ -217,8 +222,8 @@ def _lock_check(parser: argparse.ArgumentParser) -> None:
 
 def _report(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Combine the reports of the pipeline in one page, and list commit, parameters, machine, "
-        "versions and wall time of each stage."
+        "Combine the reports of all datasets in one page, and list the commit, parameters, "
+        "machine, package versions and wall time of each stage."
     )
     _datasets(parser, "datasets to show (default: all in reports/)")
     parser.add_argument(
@@ -230,7 +235,9 @@ def _table(parser: argparse.ArgumentParser) -> None:
     _datasets(parser, "datasets to show (default: all in metrics/)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
-    form.add_argument("--latex", action="store_true", help="print LaTeX, for the package booktabs")
+    form.add_argument(
+        "--latex", action="store_true", help="print a LaTeX table (requires the booktabs package)"
+    )
     form.add_argument(
         "--readme",
         action="store_true",
@@ -240,7 +247,7 @@ def _table(parser: argparse.ArgumentParser) -> None:
 
 def _summary(parser: argparse.ArgumentParser) -> None:
     parser.description = "Print the test score, number of seeds and path of the report per dataset."
-    _datasets(parser, "datasets to print (default: those of params.yaml)")
+    _datasets(parser, "datasets to print (default: those in params.yaml)")
 
 
 def _datasets(parser: argparse.ArgumentParser, help_: str) -> None:
@@ -248,12 +255,12 @@ def _datasets(parser: argparse.ArgumentParser, help_: str) -> None:
 
 
 class Command(NamedTuple):
-    """One sub-command.
+    """A sub-command of `dhmd`.
 
     Attributes:
-        help: one line.
-        configure: a function that adds the arguments; the function of the command's name in
-            `dhmd.cli.commands` then runs it. Or the name of a module with `configure` and `run`.
+        help: the description in `dhmd --help`, one line.
+        configure: a function that adds the arguments of a command that is a function in
+            `dhmd.cli.commands`; or the name of a module with the functions `configure` and `run`.
     """
 
     name: str
@@ -266,7 +273,7 @@ COMMANDS = (
     Command("data", "show or check a corpus, and record its files", "dhmd.cli.data"),
     Command("import", "import videos, arrays or MMSA pickles as a dataset", "dhmd.cli.import_"),
     Command("extract", "extract features of videos to .csd files", "dhmd.cli.extract"),
-    Command("predict", "predict transcripts or feature files with a trained model", _predict),
+    Command("predict", "apply a trained model to transcripts or feature files", _predict),
     Command("export", "write a model with a model card, and upload it", "dhmd.cli.export"),
     Command("sweep", "run one experiment per combination of values", "dhmd.cli.sweep"),
     Command("track", "record finished outputs in MLflow", _track),
@@ -276,7 +283,7 @@ COMMANDS = (
         "compare models, experiments and the predictions of other code",
         "dhmd.cli.compare",
     ),
-    Command("lock-check", "check that dvc.lock is up to date, or the DVC remote", _lock_check),
+    Command("lock-check", "check that dvc.lock or the DVC remote is up to date", _lock_check),
     Command("report", "combine the reports of all datasets in one page", _report),
     Command("table", "print the tables of results in metrics/", _table),
     Command("migrate", "convert params.yaml and metrics/ of dhmd 0.1", "dhmd.cli.migrate"),

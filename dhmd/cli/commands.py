@@ -92,7 +92,7 @@ def track(arguments: Namespace) -> int:
     root = repository_root()
     params = load_params(root)
     if not params.tracking.enabled:
-        print("tracking is off (params.yaml: tracking.enabled)")
+        print("tracking is disabled: params.yaml has tracking.enabled: false")
         return 0
     from dhmd.tracking import track as record
 

@@ -37,16 +37,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help="add a column with a key of params.yaml, such as kd.lambda; may be repeated",
     )
-    parser.add_argument("--metric", help="metric of the differences (default: mae, or f1)")
+    parser.add_argument(
+        "--metric", help="metric of the differences (default: the dataset's primary metric)"
+    )
     parser.add_argument(
         "--sort",
         metavar="valid.METRIC",
         help="sort by a validation metric, best first (default: the order of the names)",
     )
-    parser.add_argument("--figure", type=Path, metavar="FILE", help="write a figure: .svg or .pdf")
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE", help="figure to write (.svg or .pdf)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print Markdown")
-    form.add_argument("--latex", action="store_true", help="print LaTeX, for the package booktabs")
+    form.add_argument(
+        "--latex", action="store_true", help="print a LaTeX table (requires the booktabs package)"
+    )
     form.add_argument("--csv", action="store_true", help="print all values as CSV, unrounded")
 
 

@@ -29,7 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "manifest", help="record local source files, so that DVC notices when one is replaced"
     )
     manifest.add_argument(
-        "datasets", nargs="*", help="names of datasets (default: those of params.yaml)"
+        "datasets", nargs="*", help="names of datasets (default: those in params.yaml)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Run all checks that the pipeline makes of a dataset, and collect the problems."""
+"""Run all checks of the pipeline on a dataset, and collect the problems."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _raw_problems(settings: Settings, raw: Path) -> list[str]:
 
 
 def _file_problems(path: Path, required: RequiredFile) -> list[str]:
-    """Return the problem of a local file: it is absent or does not match the recipe."""
+    """Return the problem of a local file, if any: it is absent or does not match the recipe."""
     try:
         check_contents(path, name=required.path, expected=required.expected)
     except SourceError as failure:
@@ -87,7 +87,7 @@ def _file_problems(path: Path, required: RequiredFile) -> list[str]:
 
 
 def _local_files(settings: Settings, root: Path) -> tuple[dict[str, Path], list[str]]:
-    """Return sequence -> local file that the download stage would copy, and the problems."""
+    """Return the local files that the download stage would copy, by sequence, and the problems."""
     recipe = settings.recipe
     sources = ordered_sources(recipe, settings.data.sources.get(recipe.name), root)
     paths, problems = {}, []

@@ -16,7 +16,7 @@ from dhmd.base.hdf5 import open_hdf5
 from dhmd.base.label_sets import decode_sets
 from dhmd.base.progress import progress
 from dhmd.base.text import text_table
-from dhmd.cli.layout import histogram, share, size
+from dhmd.cli.layout import format_percentage, format_size, histogram
 from dhmd.data.aligned import SPLITS, Corpus, read_corpus
 from dhmd.data.alignment import Sequences, clean_values
 from dhmd.data.alignment.report import abbreviate
@@ -34,9 +34,9 @@ Array = np.ndarray[Any, Any]
 _TABLE_KEYS = frozenset(
     ("modalities", "alignment", "segments", "videos", "splits", "format", "origin", "warnings")
 )
-_MAX_RANGES = 12  # columns of a sequence whose range is listed
-_MAX_DEPTH = 4  # levels of a pickle that are described
-_MAX_KEYS = 24  # keys of a dict that are described; of a larger one only the first is
+_MAX_RANGES = 12  # number of columns whose range is listed
+_MAX_DEPTH = 4  # number of levels of a pickle that are described
+_MAX_KEYS = 24  # a dict with more keys is described by its first key only
 
 
 def show_file(path: Path) -> list[str]:
@@ -48,7 +48,7 @@ def show_file(path: Path) -> list[str]:
     suffix = path.suffix.lower()
     if suffix == ".csd":
         return _sequence(path)
-    lines = [f"{path}: {size(path.stat().st_size)}"]
+    lines = [f"{path}: {format_size(path.stat().st_size)}"]
     title = known_file(file_sha256(path))
     if title is not None:
         lines.append(f"known file: {title}")
@@ -80,7 +80,7 @@ def show_dataset(name: str, root: Path) -> list[str]:
     lines.append("not downloaded yet; the sources, in the order in which they are tried, are")
     lines += [f"  {source}" for source in ordered_sources(recipe, override, root)]
     rows = [
-        [sequence, file.path, "–" if file.bytes is None else size(file.bytes)]
+        [sequence, file.path, "–" if file.bytes is None else format_size(file.bytes)]
         for sequence, file in recipe.required_sequences.items()
     ]
     return [*lines, *text_table(["sequence", "file", "size"], rows), recipe.provenance.rstrip()]
@@ -105,8 +105,8 @@ def _corpus(corpus: Corpus) -> list[str]:
     for m, modality in enumerate(corpus.modalities):
         values, lengths = corpus.features[modality].values, corpus.features[modality].lengths
         steps = f"{lengths.min()}/{int(np.median(lengths))}/{lengths.max()}"
-        absent = share(int(np.count_nonzero(~corpus.present_NM[:, m])), len(lengths))
-        zero = share(int(np.count_nonzero(~values.any(axis=1))), len(values))
+        absent = format_percentage(int(np.count_nonzero(~corpus.present_NM[:, m])), len(lengths))
+        zero = format_percentage(int(np.count_nonzero(~values.any(axis=1))), len(values))
         bad = cleaned.get(modality, {}).get("values_cleaned", "–")
         rows.append([modality, values.shape[1], steps, absent, zero, bad])
     header = ["modality", "width", "steps min/median/max", "absent", "steps of zeros", "cleaned"]
@@ -145,7 +145,7 @@ def _raw(recipe: Recipe, raw: Path) -> list[str]:
     rows = []
     for name, record in read_file_records(raw).items():
         title = known_file(record.sha256) or ""
-        rows.append([name, size(record.bytes), record.sha256[:12], title])
+        rows.append([name, format_size(record.bytes), record.sha256[:12], title])
     lines += text_table(["file", "size", "sha256", "known as"], rows)
     if recipe.format in ("csd", "generated"):
         lines += ["", *_incomplete(recipe, raw)]
@@ -208,7 +208,8 @@ def _sequence(path: Path) -> list[str]:
     table = pd.DataFrame(entries)
     total = table.sum(numeric_only=True).astype(float)
     lines = [
-        f"{path}: computational sequence {sequence.root_name!r}, {size(path.stat().st_size)}",
+        f"{path}: computational sequence {sequence.root_name!r}, "
+        f"{format_size(path.stat().st_size)}",
         f"  {len(ids)} entries of {len(entries_by_video({'': ids})[''])} videos, "
         f"{total.rows:.0f} rows, {total.seconds / 3600:.2f} h in rows, "
         f"type {'/'.join(sorted(set(table.type)))}",
@@ -216,7 +217,9 @@ def _sequence(path: Path) -> list[str]:
     if table.rate.notna().any():
         lines.append(f"  rows per second: median {table.rate.median():.2f}")
     if total.instants:
-        lines.append(f"  rows of zero duration: {share(int(total.instants), int(total.rows))}")
+        lines.append(
+            f"  rows of zero duration: {format_percentage(int(total.instants), int(total.rows))}"
+        )
     if total.backwards:
         lines.append(f"  rows that start before the previous row: {total.backwards:.0f}")
     if words:
@@ -228,8 +231,8 @@ def _sequence(path: Path) -> list[str]:
     counts = ", ".join(f"{width} in {count} entries" for width, count in widths.items())
     lines.append(
         f"  {f'width {widths.index[0]}' if len(widths) == 1 else f'widths differ: {counts}'}, "
-        f"not finite {share(int(total.bad), int(total['values']))}, "
-        f"rows of zeros {share(int(total.zero), int(total.rows))}"
+        f"not finite {format_percentage(int(total.bad), int(total['values']))}, "
+        f"rows of zeros {format_percentage(int(total.zero), int(total.rows))}"
     )
     if len(widths) == 1 and widths.index[0] <= _MAX_RANGES:
         low, high = np.fmin.reduce(minima, axis=0), np.fmax.reduce(maxima, axis=0)
@@ -273,5 +276,5 @@ def _array_cells(array: Array) -> Sequence[object]:
     finite = array[np.isfinite(array)]
     limits = [f"{finite.min():.4g}", f"{finite.max():.4g}"] if finite.size else ["", ""]
     rows = array.any(axis=-1) if array.ndim > 1 else None
-    zero = "" if rows is None else share(int(np.count_nonzero(~rows)), int(rows.size))
+    zero = "" if rows is None else format_percentage(int(np.count_nonzero(~rows)), int(rows.size))
     return [str(array.dtype), shape, *limits, int(array.size - finite.size), zero]

@@ -15,15 +15,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.epilog = f"Terms: {TERMS}."
     parser.add_argument(
-        "videos", nargs="+", type=Path, metavar="VIDEO", help="video or audio files, or folders"
+        "videos",
+        nargs="+",
+        type=Path,
+        metavar="VIDEO",
+        help="video or audio files, or folders of them",
     )
     parser.add_argument(
         "--out",
         required=True,
         type=Path,
         metavar="FOLDER",
-        help="directory to write words.csd, audio.csd and vision.csd to, and the features of each "
-        "finished video, so that the same command continues an interrupted extraction",
+        help="output directory for words.csd, audio.csd, vision.csd and the features of each finished "
+        "video, with which the same command continues an interrupted extraction",
     )
     parser.add_argument(
         "--transcript",
@@ -52,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "transcript",
     )
     parser.add_argument(
-        "--fps", type=float, default=10.0, help="frames to analyse per second (default: 10)"
+        "--fps", type=float, default=10.0, help="video frames to analyse per second (default: 10)"
     )
     parser.add_argument(
         "--face-model",

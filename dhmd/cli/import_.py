@@ -46,7 +46,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     formats = parser.add_subparsers(dest="format", required=True)
-    mmsa = formats.add_parser("mmsa", help="a feature pickle of MMSA or MulT")
+    mmsa = formats.add_parser("mmsa", help="import a feature pickle of MMSA or MulT")
     mmsa.add_argument(
         "--padding",
         choices=PADDINGS[:5],
@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "the start, at the end, or at both (zeros); or none (default: marked)",
     )
     arrays = formats.add_parser(
-        "arrays", help="a folder with train, valid and test as .npz or .h5 files"
+        "arrays", help="import a folder with train, valid and test as .npz or .h5 files"
     )
     for subparser in (mmsa, arrays):
         add_label_options(subparser)
@@ -65,15 +65,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
             action="store_const",
             dest="task",
             const="multilabel",
-            help="several of --classes may apply to an utterance; one label column per class",
+            help="allow several classes per utterance; the labels have one column per class",
         )
     dialogues = formats.add_parser(
-        "dialogues", help="DialogueRNN's pickle of IEMOCAP or MELD, for an existing recipe"
+        "dialogues",
+        help="import DialogueRNN's pickle of IEMOCAP or MELD (requires an existing dataset config)",
     )
     for subparser in (mmsa, arrays, dialogues):
-        subparser.add_argument("path", type=Path, help="the file or folder")
-        subparser.add_argument("--dataset", required=True, help="name of the dataset, old or new")
-    videos = formats.add_parser("videos", help="a folder of videos and transcripts, with labels")
+        subparser.add_argument("path", type=Path, help="file or folder to import")
+        subparser.add_argument("--dataset", required=True, help="name of a new or existing dataset")
+    videos = formats.add_parser(
+        "videos", help="import a folder of videos and transcripts, with labels"
+    )
     videos.epilog = f"Terms: {TERMS}."
     videos.add_argument(
         "path", type=Path, metavar="FOLDER", help="folder of videos and their transcripts"
@@ -88,7 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     videos.add_argument(
         "--dataset",
         default=TEMPLATE,
-        help=f"name of the dataset, old or new (default: {TEMPLATE})",
+        help=f"name of a new or existing dataset (default: {TEMPLATE})",
     )
     add_label_options(videos)
     videos.add_argument(
@@ -214,7 +217,7 @@ def _import_videos(arguments: argparse.Namespace, name: str, root: Path) -> int:
 
 
 def _check_existing(recipe: Recipe, arguments: argparse.Namespace) -> None:
-    """Refuse an existing recipe of another format, and options that only a new recipe can use."""
+    """Check that an existing recipe has the format, and that no option requires a new recipe."""
     if recipe.format != arguments.format:
         raise DhmdError(
             f"{recipe.source} is of format {recipe.format}, not {arguments.format}: choose "
@@ -240,15 +243,18 @@ def _files(recipe: Recipe, path: Path) -> list[tuple[RequiredFile, Path]]:
     """
     files = []
     folder = Folder(path=path, label=str(path))
-    for required, file, failures in local_files(recipe, [folder]):
+    for required, file, _ in local_files(recipe, [folder]):
         if file is None:
-            raise DhmdError(f"{required.sequence} of {recipe.name}: {failures[0]}")
+            raise DhmdError(
+                f"{path} has no file {required.name}, which {recipe.source} requires for the "
+                f"sequence {required.sequence}."
+            )
         try:
             check_contents(file, name=required.path, expected=required.expected)
         except SourceError as failure:
             raise DhmdError(
-                f"{file} is not the file that {recipe.source} names: {failure}; if it is to "
-                f"replace that file, set bytes and sha256 of sequences.{required.sequence} to null"
+                f"{file} is not the file that {recipe.source} names: {failure}; to replace that "
+                f"file, set bytes and sha256 of sequences.{required.sequence} to null"
             ) from failure
         files.append((required, file))
     return files

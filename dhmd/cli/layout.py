@@ -17,8 +17,8 @@ def histogram(counts: Mapping[str, int], *, width: int = 40) -> list[str]:
     return lines
 
 
-def share(part: int, whole: int) -> str:
-    """Return `part` in percent of `whole`; a share below 0.1 % is not rounded to 0 %."""
+def format_percentage(part: int, whole: int) -> str:
+    """Return `part` in percent of `whole`; a value below 0.1 % is not rounded to 0 %."""
     if not whole:
         return "–"
     percent = 100 * part / whole
@@ -27,7 +27,7 @@ def share(part: int, whole: int) -> str:
     return f"{percent:.1f} %" if part else "0 %"
 
 
-def size(count: int) -> str:
+def format_size(count: int) -> str:
     """Return a number of bytes in a suitable unit, such as 1.5 MiB."""
     amount = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -15,7 +15,7 @@ _RENAMED = {"floors.json": "trivial_baselines.json"}
 
 
 def configure(parser: ArgumentParser) -> None:
-    """Describe the command, which has no arguments."""
+    """Add the description; the command has no arguments."""
     parser.description = (
         "Convert params.yaml and metrics/ of dhmd 0.1 to the format of this version, and list the "
         "models that must be trained again. Files in the current format are not changed."

@@ -22,7 +22,7 @@ def replace_tables(text: str, tables: Callable[[str], str | None], source: str) 
 
     Args:
         text: the content of the file.
-        tables: name of a table -> table; None leaves its lines unchanged.
+        tables: returns the table of a name, or None to leave its lines unchanged.
         source: the name of the file, for messages.
 
     Raises:

@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--executor",
         choices=("local", "slurm", "ray"),
-        help="where to train (default: compute.executor in params.yaml)",
+        help="executor that runs the trainings (default: compute.executor in params.yaml)",
     )
 
 
@@ -145,7 +145,7 @@ def _name(values: list[str], head: str) -> str:
 
 
 def _metrics(root: Path, experiment: str) -> dict[str, Any]:
-    """Return dataset -> content of metrics.json of a recorded experiment."""
+    """Return the content of metrics.json of a recorded experiment, by dataset."""
     revision = commit(root, experiment)
     datasets = yaml.safe_load(revision.read("params.yaml") or "")["datasets"]
     texts = {name: revision.read(f"{METRICS_FOLDER}/{name}/metrics.json") for name in datasets}

@@ -132,7 +132,7 @@ class _Schema:
         node: the schema as pydantic returns it.
         definitions: the schemas to which `$ref` refers.
         container: the schema of the mapping or list that the value may be; {} for a scalar.
-        keys: key -> schema, of a mapping with fixed keys.
+        keys: the schema of each key, if the value is a mapping with fixed keys.
     """
 
     def __init__(self, node: Mapping[str, Any], definitions: Mapping[str, Any]) -> None:

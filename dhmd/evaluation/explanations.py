@@ -34,10 +34,10 @@ Array = np.ndarray[Any, Any]
 _FIRST_SEED: Final = (f"{CODES}/", f"{EMBEDDING}/")
 # A word in fewer utterances describes these utterances rather than the code.
 _MIN_UTTERANCES: Final = 5
-_MIN_LIFT: Final = 1.0  # of a listed word, in standard errors
-_MIN_ACTIVATION: Final = 0.01  # of a listed code
-_MAX_CODES: Final = 6  # per space and modality
-_MAX_WORDS: Final = 8  # per code
+_MIN_LIFT: Final = 1.0  # minimum increase of a listed word, in standard errors
+_MIN_ACTIVATION: Final = 0.01  # minimum activation of a listed code
+_MAX_CODES: Final = 6  # maximum number per space and modality
+_MAX_WORDS: Final = 8  # maximum number per code
 
 
 class Word(NamedTuple):
@@ -45,16 +45,16 @@ class Word(NamedTuple):
 
     Attributes:
         text: the word.
-        utterances: number of utterances with the word.
+        num_utterances: number of utterances with the word.
         activation: mean activation of the code in these utterances.
     """
 
     text: str
-    utterances: int
+    num_utterances: int
     activation: float
 
 
-# (space, code) -> words.
+# The words of each pair of space and code.
 CodeWords = Mapping[tuple[str, int], Sequence[Word]]
 
 
@@ -108,9 +108,9 @@ class Explanation:
         id: id of the utterance.
         words: its words; None if they are unknown.
         outputs: one row per seed: the prediction, or the probabilities, one column per class.
-        edges: space -> mean weight over seeds, one row per source (teacher), one column per target
+        edges: mean weight over seeds by space, one row per source (teacher), one column per target
             (student); NaN where the target is absent.
-        auxiliary: space -> mean output of the auxiliary heads over seeds, one row per modality.
+        auxiliary: mean output of the auxiliary heads over seeds by space, one row per modality.
         codes: active codes of the first seed: space, modality, code, activation, and the words
             that activate the code most.
         contributions: one row per modality: the output with all modalities (`full`), the output
@@ -141,7 +141,7 @@ class Explanations:
             heads), and `codes/<space>` `[N, M, K]` of the first seed.
         present_NM: whether an utterance has a modality.
         words: words of each utterance; None if they are unknown.
-        code_words: (space, code) -> the words that activate the code most.
+        code_words: the words that activate each code most, by space and code.
     """
 
     task: str
@@ -308,7 +308,7 @@ def words_of_codes(
     """Return the words that activate each code for the modality text.
 
     Args:
-        codes: space -> activations `[N, M, K]`.
+        codes: activations `[N, M, K]` of each space.
         words: words of each utterance.
         modalities: names of the M modalities.
         present_NM: whether an utterance has a modality.

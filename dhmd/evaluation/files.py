@@ -85,11 +85,11 @@ class Predictions:
     values: Floats
 
     def labels_by_id(self) -> dict[str, float]:
-        """Return id → label."""
+        """Return the label of each id."""
         return dict(zip(self.ids, self.labels.tolist(), strict=True))
 
     def by_seed(self, ids: Sequence[str]) -> dict[int, Floats]:
-        """Return seed → predictions [N] in the order of `ids`, a permutation of `self.ids`."""
+        """Return the predictions [N] of each seed, in the order of `ids`."""
         row_of = {id_: row for row, id_ in enumerate(self.ids)}
         rows = [row_of[id_] for id_ in ids]
         return {seed: p_N[rows] for seed, p_N in zip(self.seeds, self.values, strict=True)}
@@ -112,7 +112,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Read the rows of a CSV file, column → cell; the file must have at least `columns`."""
+    """Read the rows of a CSV file as dicts; the file must have at least `columns`."""
     return list(parse_csv(read_text(path), str(path), columns).values())
 
 
@@ -243,7 +243,7 @@ def build_summary(
 
     Args:
         task: regression, classification or multilabel.
-        scores: split → seed → metric → value.
+        scores: values by split, seed and metric.
         predictions: predictions of the test split.
         truth_N: labels before noise of a generated corpus; None for a real one.
         class_names: () for regression.
@@ -252,7 +252,7 @@ def build_summary(
         {"test", "valid": {metric: {mean, std}}, "n_seeds", "undefined": names of the metrics that
         are undefined for a seed}; for generated corpora also "truth" (scores against the ground
         truth) and "oracle" (scores of the ground truth against the labels); with classes also
-        "classes" (class → metric → {mean, std}, on the test split).
+        "classes" ({class: {metric: {mean, std}}}, on the test split).
     """
     metrics = METRICS[task]
     result: dict[str, Any] = {split: aggregate_seeds(scores[split], metrics) for split in SPLITS}

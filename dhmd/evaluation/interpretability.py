@@ -34,9 +34,9 @@ def edge_summary(
     """Summarise the edge weights of each space.
 
     Args:
-        spaces: space → weights [E, N, I, J], NaN where the target is absent.
+        spaces: weights [E, N, I, J] of each space, NaN where the target is absent.
         modalities: names of the M modalities.
-        reliability: modality → planted reliability [N]; empty for real corpora.
+        reliability: planted reliability [N] of each modality; empty for real corpora.
         present_NM: whether an utterance has a modality.
 
     Returns:
@@ -111,8 +111,8 @@ def dictionary_summary(
     """Summarise the dictionary of each space.
 
     Args:
-        statistics: space → statistics per seed, as computed after training.
-        codes: space → activations [N, M, K].
+        statistics: statistics per seed of each space, as computed after training.
+        codes: activations [N, M, K] of each space.
         present_NM: whether an utterance has a modality.
         latent_N: planted latent class; None for real corpora.
 

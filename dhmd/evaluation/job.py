@@ -36,7 +36,7 @@ GROUND_TRUTH = "truth"
 LATENT = "latent"
 RELIABILITY_PREFIX = "reliability_"
 
-Row = tuple[tuple[str | int, ...], Scores]  # key cells, and the metrics after them
+Row = tuple[tuple[str | int, ...], Scores]  # the key cells of a CSV row, and its scores
 
 
 def evaluate_job(
@@ -92,7 +92,7 @@ def _read_variants(ablations: Path | None) -> dict[str, ModelOutputs]:
 
 
 class _Evaluator:
-    """Computes the content of the files: each public method returns file name → text."""
+    """Computes the content of the files; each public method returns texts by file name."""
 
     def __init__(self, settings: EvaluateConfig, corpus: Corpus) -> None:
         self.corpus = corpus
@@ -207,7 +207,7 @@ class _Evaluator:
         }
 
     def _missing(self, outputs: ModelOutputs) -> dict[str, dict[int, Floats]]:
-        """Return condition → seed → test predictions, noise last."""
+        """Return test predictions by condition and seed, noise last."""
         return {
             name: outputs.by_seed(self.rows["test"], values_EN, f"missing modalities {name}")
             for name, values_EN in sorted(
@@ -244,24 +244,24 @@ class _Evaluator:
     def _by_seed(
         self, outputs: ModelOutputs, split: str, what: str = "prediction"
     ) -> dict[int, Floats]:
-        """Return seed → predictions of a split, after a check that they belong to this corpus."""
+        """Check that outputs belong to this corpus, and return a split's predictions by seed."""
         corpus = self.corpus
         if outputs.identity != corpus.identity or outputs.ids != corpus.ids:
             raise DhmdError(
                 f"{outputs.path} was computed from another version of the corpus {corpus.name} "
-                "than the aligned features file; run the stage that writes it again"
+                "than the aligned features file; run the stage that writes these outputs again"
             )
         if outputs.task != self.task:
             raise DhmdError(
                 f"{outputs.path} has the task {outputs.task}, but {corpus.name} has the task "
-                f"{self.task}; run the stage that writes it again"
+                f"{self.task}; run the stage that writes these outputs again"
             )
         return outputs.by_seed(self.rows[split], what=what)
 
     def _scores(
         self, outputs: ModelOutputs, what: str = "prediction"
     ) -> dict[str, dict[int, Scores]]:
-        """Return split → seed → scores."""
+        """Return the scores by split and seed."""
         return {
             split: {
                 seed: score(self.task, p_N, self.labels[split])

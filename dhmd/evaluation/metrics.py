@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-# The scores of a class as a binary problem → the metric that is their mean over classes.
+# For each score of a class as a binary problem, the metric that is its mean over classes.
 CLASS_METRICS: Mapping[str, str] = {
     "f1": "f1_macro",
     "f1_weighted": "f1_weighted",
@@ -103,7 +103,7 @@ _UNDEFINED = {
 
 
 class UndefinedMetricError(DhmdError):
-    """A metric is undefined for the samples; the message is the reason."""
+    """Raised if a metric is undefined for the samples; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class Scores:
     """The metrics of one set of predictions.
 
     Attributes:
-        values: metric → value, where it is defined.
-        undefined: metric → reason, for all others.
+        values: the defined metrics.
+        undefined: the reason why each of the other metrics is undefined.
     """
 
     values: dict[str, float]
@@ -141,7 +141,7 @@ def corr(p: Floats, y: Floats) -> float:
 def binary_terms(p: NDArray[np.bool_], y: NDArray[np.bool_]) -> Floats:
     """Return the terms `[…, C, 4]` of each utterance and class; `binary_scores` takes their sums.
 
-    `p` and `y` `[…, C]` tell which classes are predicted and present.
+    `p` and `y` `[…, C]` mark the predicted and the present classes.
     """
     terms: Floats = np.stack([p & y, p, y, np.ones_like(y)], axis=-1).astype(np.float64)
     return terms
@@ -172,7 +172,7 @@ def binary_scores(metric: str, sums: Floats) -> Floats:
 def class_scores(
     task: str, p: Floats, y: Floats, class_names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Return the scores of each class as a binary problem: class → metric → value.
+    """Return the scores of each class as a binary problem, by class and metric.
 
     `f1` is the F1 of presence. Undefined values are omitted.
     """

@@ -41,9 +41,9 @@ class ModelOutputs:
         ids: ids of the N utterances.
         prediction_EN: numbers; class indices for classification; sets of classes, encoded as
             numbers, for a multi-label task.
-        missing: condition of the missing-modality test → test predictions [E, N].
-        arrays: HDF5 name → array as stored; empty unless read with `interpretability`.
-        dictionary_statistics: space → statistics per seed, as computed after training.
+        missing: test predictions [E, N] by condition of the missing-modality test.
+        arrays: the arrays as stored, by HDF5 name; empty unless read with `interpretability`.
+        dictionary_statistics: statistics per seed of each space, as computed after training.
     """
 
     path: Path
@@ -79,7 +79,7 @@ class ModelOutputs:
             what: name of the values, for the message.
 
         Returns:
-            seed → predictions [len(rows)].
+            Predictions [len(rows)] of each seed.
 
         Raises:
             DhmdError: the values of a seed are not finite, because it diverged in training.
@@ -143,7 +143,7 @@ def read_unimodal(folder: Path) -> dict[str, ModelOutputs]:
     """Read the predictions of the pretrained encoders.
 
     Returns:
-        modality → outputs; NaN for utterances without the modality.
+        Outputs of each modality; NaN for utterances without the modality.
     """
     with _open(folder) as (file, header):
         names = header["modalities"]

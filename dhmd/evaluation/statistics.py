@@ -117,20 +117,20 @@ class Bootstrap:
     Args:
         ids: ids of the N utterances.
         y_N: labels: numbers, class indices, or sets of classes encoded as numbers.
-        resamples: the number R of resamples.
+        num_resamples: the number R of resamples.
 
     Attributes:
         counts_RV: how often each resample contains each video.
     """
 
-    def __init__(self, ids: Sequence[str], y_N: Floats, resamples: int) -> None:
+    def __init__(self, ids: Sequence[str], y_N: Floats, num_resamples: int) -> None:
         self.y_N, self.video_N = y_N, video_indices(ids)
         videos = int(self.video_N.max()) + 1
         generator = np.random.default_rng(BOOTSTRAP_SEED)
-        chosen_RV = generator.integers(0, videos, size=(resamples, videos))
-        chosen_RV += np.arange(resamples)[:, None] * videos
-        counts = np.bincount(chosen_RV.ravel(), minlength=resamples * videos)
-        self.counts_RV: Floats = counts.reshape(resamples, videos).astype(np.float64)
+        chosen_RV = generator.integers(0, videos, size=(num_resamples, videos))
+        chosen_RV += np.arange(num_resamples)[:, None] * videos
+        counts = np.bincount(chosen_RV.ravel(), minlength=num_resamples * videos)
+        self.counts_RV: Floats = counts.reshape(num_resamples, videos).astype(np.float64)
 
     def means(self, metric: str, p_EN: Floats) -> Floats:
         """Compute the metric's mean over seeds in each resample [R]; NaN where undefined."""
@@ -160,7 +160,7 @@ def utterance_intervals(
 
     Args:
         task: regression, classification or multilabel.
-        predictions: seed → predictions [N].
+        predictions: predictions [N] of each seed.
         bootstrap: resamples of the test utterances.
 
     Returns:
@@ -187,8 +187,8 @@ def compare_with_full(
 
     Args:
         task: regression, classification or multilabel.
-        full: seed → predictions [N] of the full model.
-        others: name → seed → predictions [N] of the other models.
+        full: predictions [N] of the full model by seed.
+        others: predictions [N] of the other models, by name and seed.
         bootstrap: resamples of the test utterances.
         metrics: the metrics to compare; None for all metrics of the task.
 

@@ -215,8 +215,8 @@ def _missing_by_variant_table(
     Conditions with several modalities dropped are left out.
 
     Args:
-        full: condition → metric → statistics of the full model.
-        by_condition: condition → variant → metric → statistics.
+        full: statistics of the full model, by condition and metric.
+        by_condition: statistics by condition, variant and metric.
     """
     metric = PRIMARY_METRIC[task]
     complete = read_json(folder / f"{files.ABLATIONS}.json")

@@ -32,12 +32,12 @@ NOT_COMPARABLE = "not comparable"
 # The verdict on the metrics of a dataset that is not comparable, or whose data changed as accepted.
 NOT_JUDGED = "not judged"
 
-# Relative. Far above the rounding differences between processors, far below any printed digit.
+# Relative; far above the rounding errors of any processor, and far below any printed digit.
 TOLERANCE = 1e-9
 
 
 class NotComparableError(DhmdError):
-    """Two revisions cannot be compared, which is neither a pass nor a regression."""
+    """Raised if two revisions cannot be compared, which is neither a pass nor a regression."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Evaluation:
     """The test results of one model on one dataset.
 
     Attributes:
-        scores: seed → scores, computed from `predictions`.
+        scores: the scores of each seed, computed from `predictions`.
     """
 
     identity: Identity
@@ -104,7 +104,7 @@ def common_seeds(base: Evaluation, head: Evaluation) -> list[int]:
 
 
 def compare_metric(
-    metric: str, margin: float, base: Evaluation, head: Evaluation, resamples: int
+    metric: str, margin: float, base: Evaluation, head: Evaluation, num_resamples: int
 ) -> MetricRow:
     """Compare one metric on the common seeds, of which there are at least two."""
     seeds = common_seeds(base, head)
@@ -133,17 +133,17 @@ def compare_metric(
         lower=test.lower,
         upper=test.upper,
         utterances=_utterance_interval(
-            metric, base.predictions, head.predictions, seeds, resamples
+            metric, base.predictions, head.predictions, seeds, num_resamples
         ),
     )
 
 
 def _utterance_interval(
-    metric: str, base: Predictions, head: Predictions, seeds: list[int], resamples: int
+    metric: str, base: Predictions, head: Predictions, seeds: list[int], num_resamples: int
 ) -> tuple[float, float] | None:
     if base.labels_by_id() != head.labels_by_id():
         return None
-    bootstrap = Bootstrap(base.ids, base.labels, resamples)
+    bootstrap = Bootstrap(base.ids, base.labels, num_resamples)
     base_R, head_R = (
         bootstrap.means(metric, np.array([p_N[seed] for seed in seeds]))
         for p_N in (base.by_seed(base.ids), head.by_seed(base.ids))
@@ -154,8 +154,8 @@ def _utterance_interval(
 def load_evaluation(revision: Revision, dataset: str) -> Evaluation:
     """Read and check `metrics/<dataset>/` of a revision.
 
-    The scores of another protocol follow other definitions: they are not checked, and the gate
-    reports the dataset as not comparable.
+    Scores from a different protocol version are not checked, because its metrics are defined
+    differently; the gate reports the dataset as not comparable.
 
     Raises:
         NotComparableError: a file is missing, unreadable, or contradicts the predictions.

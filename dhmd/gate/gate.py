@@ -339,10 +339,10 @@ def _changes(
             return NONE
         return ",".join(f"{name}={value!r}" for name, value in sorted(margins.items()))
 
-    data = f"{dataset} is another corpus: its ids, splits, labels or sources changed"
+    data = f"the corpus of {dataset} changed: its ids, splits, labels or sources are different"
     if old.fold != new.fold:
-        data = f"{dataset} is evaluated on another fold: {old.fold} became {new.fold}"
-    protocol = f"{dataset} is evaluated by another protocol"
+        data = f"the fold of {dataset} changed from {old.fold} to {new.fold}"
+    protocol = f"the evaluation protocol of {dataset} changed"
     gated = f"the gated metrics or margins of {dataset} changed"
     identities = [
         ("corpus", old.corpus, new.corpus, data),

@@ -137,7 +137,7 @@ class Model:
     """
 
     def __init__(self, folder: str | Path, device: Device = "auto") -> None:
-        torch_device(device)  # a missing GPU is an error here
+        torch_device(device)  # raises the error for a missing GPU
         self.folder = Path(folder)
         self.device = device
         self.description: Description = read_description(self.folder)
@@ -168,7 +168,7 @@ class Model:
     def predict(
         self, source: Source, *, segments: str | Path | None = None, truncate: bool = False
     ) -> pd.DataFrame:
-        """Predict utterances.
+        """Predict the label of each utterance.
 
         Args:
             source: a transcript (.srt, .vtt, Whisper's .json, .csv of words and times, .txt), a
@@ -176,7 +176,7 @@ class Model:
                 training data; a table (see `transcripts_from_table`); or a corpus (`load_corpus`).
             segments: a CSV file with the columns video, start and end, or a .csd file; None takes
                 the cues or sentences of a transcript, and divides .csd files at pauses.
-            truncate: allow that more than a fifth of the words is cut off.
+            truncate: accept input of which more than a fifth of the words is cut off.
 
         Returns:
             One row per utterance, see `Outputs.table`.
@@ -225,7 +225,7 @@ class Model:
         if description.origin is None:
             raise DhmdError(
                 f"{self.folder} does not describe how its training data was prepared, because an "
-                "older version of dhmd trained it: train it again to predict new files"
+                "older version of dhmd trained the model: train it again to predict new files"
             )
         origin = Origin.from_json(description.origin, f"{self.folder}/model.json")
         path = None if segments is None else Path(segments)
@@ -234,8 +234,8 @@ class Model:
         if cut > steps * MAX_CUT and not truncate:
             raise DhmdError(
                 f"{cut:,} of {steps:,} words ({cut / steps:.0%}) would be cut off, because the "
-                f"model reads {origin.align.max_steps} words of a segment (align.max_steps): give "
-                "shorter segments with --segments, or allow it with --truncate"
+                f"model reads {origin.align.max_steps} words of a segment (align.max_steps): "
+                "provide shorter segments with --segments, or accept the cut with --truncate"
             )
         return utterances
 
@@ -351,7 +351,7 @@ class Model:
         return learner, members
 
     def _encoder(self, origin: Origin) -> WordEncoder | None:
-        """Return the word encoder of the training data; None if the model needs none."""
+        """Return the encoder that computed the training data's text features; None if unused."""
         if origin.encoder is None or "text" not in self.description.inputs:
             return None
         if origin.encoder.trained:

@@ -56,7 +56,7 @@ def write_page(output: Path, model: Model, outputs: Outputs, media: Sequence[Pat
 
 
 def media_by_video(videos: Sequence[str], media: Sequence[Path]) -> dict[str, Path]:
-    """Return video -> media file for each video that has one."""
+    """Return the media file of each video that has one."""
     files: dict[str, Path] = {}
     for path in media:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:

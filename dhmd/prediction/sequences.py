@@ -36,8 +36,8 @@ from dhmd.media.transcripts import Word, split_at_pauses
 from dhmd.prediction.utterances import Collector, Utterances
 
 Array = np.ndarray[Any, Any]
-Features = Mapping[str, Sequence[str]]  # modality -> names of its features
-# Video -> intervals [S, 2] in seconds, in the file's order: row i is the segment `video[i]`.
+Features = Mapping[str, Sequence[str]]  # the names of each modality's features
+# The intervals [S, 2] of each video in seconds, in the file's order: row i is segment `video[i]`.
 Segments = Mapping[str, Array]
 
 PAUSE_WORD = "sp"  # marks a pause in CMU's files
@@ -140,9 +140,9 @@ class InputFiles:
     """The `.csd` files of a directory.
 
     Attributes:
-        paths: sequence -> file.
+        paths: the file of each sequence.
         modalities: the model's modalities that have a file, in the model's order.
-        missing: modality -> the names that its file may have.
+        missing: the accepted file names of each modality without a file.
     """
 
     paths: dict[str, Path]
@@ -167,7 +167,9 @@ def find_files(
     reference = str(origin.reference)
     unknown = [name for name in modalities if name not in origin.modalities]
     if unknown:
-        raise DhmdError(f"the origin in model.json has no sequence of {unknown[0]}: train again")
+        raise DhmdError(
+            f"the origin in model.json has no sequence of {unknown[0]}: train the model again"
+        )
     names = {
         sequence: _file_names(sequence, origin)
         for sequence in (reference, *(origin.modalities[name] for name in modalities))
@@ -210,7 +212,10 @@ def find_files(
 
 
 def _file_names(sequence: str, origin: Origin) -> list[str]:
-    """Return the names that the file of a sequence may have; the source's only if it is unique."""
+    """Return the accepted file names of a sequence.
+
+    They are `<sequence>.csd`, and the name at the source if no other sequence uses it.
+    """
     name, source_name = f"{sequence}.csd", origin.files.get(sequence)
     sequences = {*origin.modalities.values(), str(origin.reference)}
     shared = list(origin.files.values()).count(str(source_name)) > 1

@@ -59,15 +59,15 @@ def read_source(
     if isinstance(source, pd.DataFrame):
         if origin.format != "csd":
             raise DhmdError(
-                f"the model of {description.dataset} cannot read a table of words: give it a file "
-                f"of format {origin.format}"
+                f"the model of {description.dataset} cannot read a table of words: pass a file of "
+                f"format {origin.format}"
             )
         return _read_transcripts(transcripts_from_table(source), None, segments, align)
     assert not isinstance(source, Corpus)  # Model.read handles it
     paths = [Path(path) for path in ([source] if isinstance(source, str | Path) else source)]
     for path in paths:
         if not path.exists():
-            raise DhmdError(f"{path} does not exist: name a file or a folder to predict")
+            raise DhmdError(f"{path} does not exist: pass an existing file or folder")
     if origin.format != "csd":
         return _read_imported(paths, segments, description, origin, encoder)
     folders = [path for path in paths if path.is_dir()]
@@ -79,7 +79,7 @@ def read_source(
                 "of .csd files: `dhmd extract VIDEO --out FOLDER` writes such a folder for a video"
             )
     if len(folders) > 1:
-        raise DhmdError(f"{folders[1]} is a second folder: name one folder with all .csd files")
+        raise DhmdError(f"{folders[1]} is a second folder: pass one folder with all .csd files")
     folder = folders[0] if folders else None
     if not files:
         return align(folder, segments)
@@ -95,7 +95,7 @@ def read_source(
 
 
 def transcripts_from_table(table: pd.DataFrame) -> dict[str, Transcript]:
-    """Return video -> transcript from a table.
+    """Return the transcript of each video from a table.
 
     Args:
         table: either one utterance per row, with the column `text` and optionally `start` and
@@ -108,8 +108,8 @@ def transcripts_from_table(table: pd.DataFrame) -> dict[str, Transcript]:
     if table.empty or not {"text", "word"} & set(table.columns):
         columns = ", ".join(map(str, table.columns)) or "none"
         raise DhmdError(
-            "a table to predict needs rows and the column text (an utterance per row), or the "
-            f"columns word, start and end (a word per row); it has {columns}"
+            "a table to predict needs rows and the column text (one utterance per row), or the "
+            f"columns word, start and end (one word per row); its columns are {columns}"
         )
     videos = table["video"].astype(str) if "video" in table else pd.Series("text", table.index)
     groups = {str(video): rows for video, rows in table.groupby(videos, sort=False)}
@@ -229,5 +229,5 @@ def _read_imported(
 
 
 def _features(description: Description) -> dict[str, tuple[str, ...]]:
-    """Return modality -> names of the features that the model reads."""
+    """Return the names of the features that the model reads, by modality."""
     return {name: description.features[name] for name in description.inputs}

@@ -21,8 +21,8 @@ class Collector:
     """Collects aligned features in memory; it has the methods of `AlignedWriter`.
 
     Attributes:
-        values: modality -> features [P, d] of each call.
-        lengths: modality -> number of steps per segment of each call.
+        values: features [P, d] of each modality, one array per call.
+        lengths: number of steps per segment of each modality, one array per call.
         words: the words of each segment.
     """
 
@@ -51,8 +51,8 @@ class Utterances:
     Attributes:
         ids: N ids `video[i]`.
         intervals_N2: start and end in seconds; NaN if they are unknown.
-        lengths: modality -> number of steps [N]; 0 if the modality is absent.
-        values: modality -> features [P, d], float32, not normalised.
+        lengths: number of steps [N] of each modality; 0 if it is absent.
+        values: features [P, d] of each modality, float32, not normalised.
         words: N tuples of words; None if they are unknown.
         tokens: the sub-words, for a fine-tuned text encoder.
         cut: number of words that are cut off, and number of all words.
@@ -108,7 +108,7 @@ class Utterances:
 
         Args:
             corpus: the corpus.
-            features: modality -> names of the features that the model reads.
+            features: the names of the features that the model reads, by modality.
             alignment: the alignment of the model's training data.
 
         Raises:

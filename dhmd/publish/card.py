@@ -31,7 +31,7 @@ from dhmd.recipes import Recipe, load_recipe
 from dhmd.training.weights import Description, load_model
 
 _RESAMPLES = 1000
-# Our names of metrics → the names on the hub, where they differ.
+# The names of metrics on the hub, where they differ from ours.
 _HUB_METRICS = {
     "corr": "pearsonr",
     "acc7": "accuracy",
@@ -45,15 +45,15 @@ class _Results:
     """Scores on the test split.
 
     Attributes:
-        utterances: number of test utterances.
+        num_utterances: number of test utterances.
         seeds: the seeds with scores.
         diverged: the seeds without finite predictions.
-        scores: metric → mean and std over seeds.
-        intervals: metric → low and high of the 95 % interval over utterances.
-        references: title → metric → value, for the trivial baselines and the oracle.
+        scores: mean and std over seeds of each metric.
+        intervals: low and high of the 95 % interval over utterances of each metric.
+        references: scores of the trivial baselines and the oracle, by title and metric.
     """
 
-    utterances: int
+    num_utterances: int
     seeds: tuple[int, ...]
     diverged: tuple[int, ...]
     scores: Mapping[str, Mapping[str, float]]
@@ -154,7 +154,9 @@ def _results(
         seed: p_N for seed, p_N in zip(outputs.seeds, p_EN, strict=True) if np.isfinite(p_N).all()
     }
     if not by_seed:
-        raise DhmdError(f"every seed of {model} diverged in training: train again")
+        raise DhmdError(
+            f"every seed of {model} diverged in training: train it again with a lower train.lr"
+        )
     scores = {seed: score(task, p_N, y_N).values for seed, p_N in by_seed.items()}
     trivial = files.read_json(folder / files.TRIVIAL_BASELINES)
     references = {
@@ -163,7 +165,7 @@ def _results(
     if oracle := files.read_json(folder / files.SUMMARY).get("oracle"):
         references[ORACLE] = oracle
     return _Results(
-        utterances=len(y_N),
+        num_utterances=len(y_N),
         seeds=tuple(by_seed),
         diverged=tuple(seed for seed in outputs.seeds if seed not in by_seed),
         scores=files.aggregate_seeds(scores, tuple(METRIC_TITLES[task])),
@@ -185,7 +187,7 @@ def _table(task: str, results: _Results) -> Table:
         model.append(format_mean(results.scores.get(metric, {})))
         intervals.append(f"{interval['low']:.3f} to {interval['high']:.3f}" if interval else "-")
     seeds = pluralize(len(results.seeds), "seed")
-    title = f"{results.utterances:,} test utterances, {seeds} (mean ± std)"
+    title = f"{results.num_utterances:,} test utterances, {seeds} (mean ± std)"
     return Table(title, ["", *titles.values()], [*rows, model, intervals])
 
 

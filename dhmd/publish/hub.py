@@ -19,7 +19,7 @@ PATTERNS = (CARD, DESCRIPTION, HISTORY, "seed-*.safetensors", f"{FOLDER}/*")
 
 
 def fetch(name: str) -> Path:
-    """Download a model to the cache of the hub's client, unless it is there already.
+    """Download a model to the cache of the hub's client, unless the cache has it.
 
     Args:
         name: `user/model`, or `user/model@revision` for a branch, a tag or a commit.

@@ -34,7 +34,7 @@ _LOSSES: Final = {
 }
 # Learning curves that are drawn first.
 _FIRST_CURVES: Final = ("valid/mae", "valid/f1", "valid/corr", "valid/accuracy", "train/total")
-_BINS: Final = 10  # of calibration curves
+_BINS: Final = 10  # number of bins of a calibration curve
 
 
 def results(data: ReportData) -> style.Chart:
@@ -344,7 +344,7 @@ def panel_title(name: str) -> str:
 
 def corpus(data: ReportData) -> style.Chart:
     """Show the distribution of labels and lengths, and the share of absent modalities."""
-    note = data.note(split="all splits", count=len(data.corpus.ids), seeds=None)
+    note = data.note(split="all splits", count=len(data.corpus.ids), num_seeds=None)
     title = f"Labels, lengths and absent modalities of {data.name}"
     canvas = style.Canvas(title, note, 2.3, 1, 3)
     labels, lengths, absent = canvas.axes[0]

@@ -38,13 +38,13 @@ from dhmd.report.utterances import utterance_errors, utterances_view
 
 Block = dict[str, Any]
 
-_MAX_TEXT: Final = 400  # characters of one cell
+_MAX_TEXT: Final = 400  # maximum number of characters of a cell
 _CLASS_METRICS: Final = {"f1": "F1", "f1_weighted": "weighted F1", "weighted_accuracy": "WAcc"}
-# The largest number of utterances shown of the test split, and of each other split.
+# Maximum numbers of utterances shown: of the test split, and of each other split.
 _MAX_TEST: Final = 1000
 _MAX_OTHER: Final = 200
-_MIN_ACTIVATION: Final = 0.005  # of a code whose words are listed
-# Statistics of a dictionary → title and number of digits.
+_MIN_ACTIVATION: Final = 0.005  # minimum mean activation of a code whose words are listed
+# Title and number of digits of each statistic of a dictionary.
 _CODE_STATISTICS: Final = {
     "active": ("active codes per utterance and modality", 1),
     "used": ("codes that are active in at least one test utterance", 1),
@@ -257,14 +257,14 @@ def _words_block(data: ReportData, space: str, codes_NMK: Array) -> Block:
     for code in used_codes(codes_NMK, present, 10):
         if usage[code] >= _MIN_ACTIVATION:
             words: Any = [
-                {"word": word.text, "note": f"{word.activation:.2f} · {word.utterances}×"}
+                {"word": word.text, "note": f"{word.activation:.2f} · {word.num_utterances}×"}
                 for word in data.code_words.get((space, int(code)), ())
             ]
             rows.append([str(code), f"{usage[code]:.3f}", words or "none above the threshold"])
     title = f"Words that activate the codes of the {space} space"
     if not rows:
         return _text_block(f"{title}: text activates no code.", "muted")
-    note = data.note(split="all splits", count=len(data.corpus.ids), seeds=1)
+    note = data.note(split="all splits", count=len(data.corpus.ids), num_seeds=1)
     caption = (
         f"{title}: {note}. Words are ranked by the mean activation over their utterances minus "
         "that over all utterances, in standard errors; the threshold is one. After each word: the "

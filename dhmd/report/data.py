@@ -89,7 +89,7 @@ class ReportData:
 
     @property
     def metric_titles(self) -> Mapping[str, str]:
-        """The metrics that are shown → their titles."""
+        """The titles of the metrics that are shown."""
         return METRIC_TITLES[self.task]
 
     @property
@@ -174,19 +174,21 @@ class ReportData:
         for (kind, title), scores in selected.groupby(["kind", "title"], sort=False):
             yield str(kind), str(title), scores
 
-    def note(self, *, split: str = "test", count: int | None = None, seeds: int | None = -1) -> str:
+    def note(
+        self, *, split: str = "test", count: int | None = None, num_seeds: int | None = -1
+    ) -> str:
         """Return the note of a figure: dataset, split, numbers of utterances and seeds.
 
         Args:
             split: the split that the figure shows.
             count: number of utterances; None for those of the test split.
-            seeds: 1 if the figure shows the first seed only, None if it does not depend on seeds.
+            num_seeds: -1 for all seeds, 1 for the first seed only, None if seeds do not matter.
         """
         count = len(self.rows) if count is None else count
         text = f"{self.name} · {split}, n = {count:,} utterances"
-        if seeds is None:
+        if num_seeds is None:
             return text
-        if seeds == 1 and len(self.seeds) > 1:
+        if num_seeds == 1 and len(self.seeds) > 1:
             return f"{text} · first of {len(self.seeds)} seeds"
         return f"{text} · {pluralize(len(self.seeds), 'seed')}"
 

@@ -16,9 +16,9 @@ from dhmd.report.data import SECONDARY_METRIC, ReportData
 from dhmd.report.page import table_block
 
 _PUBLISHED: Final = Path(__file__).with_name("published.csv")
-# Metric → factor and number of digits in the table.
+# Factor and number of digits of each metric in the table.
 _PUBLISHED_METRICS: Final = {"acc2_non0": (100, 1), "acc7": (100, 1), "mae": (1, 3), "corr": (1, 3)}
-# Width → name of text features.
+# Name of the text features by their width.
 _FEATURES: Final[Mapping[int, str]] = {300: "GloVe", 768: "BERT"}
 
 

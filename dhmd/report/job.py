@@ -65,7 +65,7 @@ def plots(data: ReportData) -> dict[str, pd.DataFrame]:
     predictions, classes = data.predictions, np.array(data.classes)
     label: Any = predictions.labels
     prediction: Any = predictions.values.mean(0)
-    if data.task != "regression":  # classes have no mean: those of the first seed
+    if data.task != "regression":  # classes have no mean: take those of the first seed
         label, prediction = (data.names_of(v) for v in (label, predictions.values[0]))
     pairs = data.members(data.labels)[:, :, None] & data.members(predictions.values)[:, :, None]
     *_, actual, predicted = np.nonzero(pairs)

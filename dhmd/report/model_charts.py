@@ -140,7 +140,7 @@ def dictionary(data: ReportData, space: str, codes_NMK: Array) -> style.Chart | 
     names, values = list(groups), np.array(list(groups.values()))
     title = f"Dictionary of the {space} space of {data.name}"
     height = max(0.21 * len(names), 1.7) + 0.5
-    canvas = style.Canvas(title, data.note(seeds=1), height, 1, 2, width_ratios=[2.4, 1])
+    canvas = style.Canvas(title, data.note(num_seeds=1), height, 1, 2, width_ratios=[2.4, 1])
     heat, usage = canvas.axes[0]
     top = float(np.nanmax(values, initial=0.0))
     heat.set_title(f"mean activation of the {len(most_used)} most used codes (0 to {top:.2f})")
@@ -200,7 +200,7 @@ def embeddings(data: ReportData) -> style.Chart | None:
     if not spaces:
         return None
     step = -(-len(data.rows) // _MAX_UTTERANCES)
-    note = data.note(seeds=1) + (f" · one in {step} is shown" if step > 1 else "")
+    note = data.note(num_seeds=1) + (f" · one in {step} is shown" if step > 1 else "")
     title = f"Features of the two spaces of {data.name} (PCA)"
     canvas = style.Canvas(title, note, 2.8 * len(spaces), len(spaces), 2)
     for panels, (space, values) in zip(canvas.axes, spaces.items(), strict=True):

@@ -34,7 +34,7 @@ class DatasetEntry:
 
     Attributes:
         report: content of report.json.
-        pictures: name of a figure → SVG text.
+        pictures: the SVG text of each figure by name.
         title: title of the dataset config.
         origin: source of the data, from the dataset config.
         stale: whether the metrics have changed since the figures were drawn.

@@ -35,7 +35,7 @@ from dhmd.vcs.lock import locked_outputs
 STAGES: Final = ("download", "align", "pretrain", "train", "ablate", "evaluate", "report")
 RECORDS: Final = Path(".dhmd", "records")
 
-Locked = Mapping[str, Mapping[str, str]]  # stage -> output -> md5, as in dvc.lock
+Locked = Mapping[str, Mapping[str, str]]  # the md5 of each output by stage, as in dvc.lock
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Record:
 
     Attributes:
         start: ISO 8601 time in UTC.
-        params: dotted key -> value, as text.
-        versions: package -> version.
-        outputs: path -> md5; None for outputs that are too large to hash.
+        params: the values of dotted keys, as text.
+        versions: the version of each package.
+        outputs: the md5 of each output by path; None if it is too large to hash.
     """
 
     stage: str
@@ -63,7 +63,7 @@ class Record:
     outputs: Mapping[str, str | None]
 
     def produced(self, md5: Mapping[str, str]) -> bool:
-        """Return whether the run produced the outputs `md5` (path -> md5)."""
+        """Return whether the run produced the outputs with the given hashes by path."""
         common = {path for path, value in self.outputs.items() if value and path in md5}
         return bool(common) and all(self.outputs[path] == md5[path] for path in common)
 
@@ -84,7 +84,8 @@ def build_site(root: Path, names: Sequence[str]) -> tuple[str, list[str]]:
     locked = locked_outputs(Workspace(root))
     entries = [_entry(root, name, _provenance(name, records, locked)) for name in names]
     warnings += [
-        f"reports/{name} was made from other metrics than those in metrics/{name}; run dvc repro"
+        f"reports/{name} was made from different metrics than those in metrics/{name}; "
+        "run dvc repro"
         for name, entry in zip(names, entries, strict=True)
         if entry.stale
     ]
@@ -98,7 +99,9 @@ def _entry(root: Path, name: str, provenance: Mapping[str, Any]) -> DatasetEntry
     scores = metrics / METRICS_FILE
     report = read_json(folder / REPORT)
     if report.get("format") != FORMAT:
-        raise DhmdError(f"{folder / REPORT} was written by another version; run dvc repro")
+        raise DhmdError(
+            f"{folder / REPORT} was written by a different version of dhmd; run dvc repro"
+        )
     if not scores.is_file():
         raise DhmdError(f"{scores} does not exist, but reports/{name} does; run dvc repro")
     pictures = {path.stem: read_text(path) for path in sorted((folder / PICTURES).glob("*.svg"))}
@@ -129,14 +132,13 @@ def read_records(root: Path) -> tuple[list[Record], list[str]]:
 def find_record(
     stage: str, dataset: str, records: Sequence[Record], md5: Mapping[str, str]
 ) -> tuple[Record | None, bool]:
-    """Return the record of the run that produced the outputs of a stage, and whether it matches.
+    """Return the record whose output hashes match (else the newest), and whether they match.
 
-    If no record has the same md5, because the run was on another machine or the output is too large
-    to hash, the newest record of the stage is returned.
+    None may match, because the run was on another machine or an output is too large to hash.
 
     Args:
         records: all records, newest first.
-        md5: path -> md5 of the outputs.
+        md5: the md5 of each output by path.
     """
     stage_records = [r for r in records if (r.stage, r.dataset) == (stage, dataset)]
     match = next((record for record in stage_records if record.produced(md5)), None)

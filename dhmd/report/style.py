@@ -25,7 +25,7 @@ from dhmd.report.page import INK
 TEXT, MUTED, LINE, PAPER = INK
 # Mid-tones that are legible on white and near-black, and distinguishable for colour-blind readers.
 SERIES: Final = ("#3d85c6", "#d98324", "#2f9e76", "#a06cc0", "#8f8a2a", "#5b9aa0", "#c2477f")
-HIGHLIGHT: Final = "#c2477f"  # of the full model
+HIGHLIGHT: Final = "#c2477f"  # the colour of the full model
 NEUTRAL: Final = "#8a8f98"
 WORSE: Final = "#cc5a43"
 BETTER: Final = "#2f8f9e"
@@ -37,7 +37,7 @@ DIVERGING: Final = LinearSegmentedColormap.from_list(
 SEQUENTIAL: Final = LinearSegmentedColormap.from_list(
     "sequential", [(0.16, 0.44, 0.75, 0.06), (0.16, 0.44, 0.75, 1.0)]
 )
-WIDE: Final = 10.0  # inches
+WIDE: Final = 10.0  # width in inches
 HALF: Final = 4.9
 
 _STYLE: Final[Mapping[str, Any]] = {
@@ -72,7 +72,7 @@ _STYLE: Final[Mapping[str, Any]] = {
     "path.simplify": False,
     "svg.fonttype": "none",  # write text as text, which can be searched and copied
 }
-_DPI: Final = 150  # of scatter plots, which are embedded as images
+_DPI: Final = 150  # resolution of scatter plots, which are embedded as images
 _GROUP_IDS: Final = re.compile(r'<g id="[^"]*"')  # the same in every figure: not unique on the page
 
 # A figure block of the report: kind, name (of the file), title, caption, wide, and svg.
@@ -95,7 +95,7 @@ class Canvas:
         title: title of the figure.
         note: what data the figure shows, from `ReportData.note`.
         height: height of the panels in inches.
-        rows, columns: number of panels.
+        num_rows, num_columns: numbers of rows and columns of panels.
         width: width of the figure in inches: `WIDE` or `HALF`.
         subplots: options of matplotlib's `Figure.subplots`.
 
@@ -109,8 +109,8 @@ class Canvas:
         title: str,
         note: str,
         height: float,
-        rows: int = 1,
-        columns: int = 1,
+        num_rows: int = 1,
+        num_columns: int = 1,
         *,
         width: float = WIDE,
         **subplots: Any,
@@ -119,7 +119,7 @@ class Canvas:
         self.figure: Any = Figure(figsize=(width, height + 0.6))
         self.figure.suptitle(title, x=0.008, ha="left")
         self.figure.supxlabel(note, x=0.008, ha="left", color=MUTED)
-        self.axes: Any = self.figure.subplots(rows, columns, squeeze=False, **subplots)
+        self.axes: Any = self.figure.subplots(num_rows, num_columns, squeeze=False, **subplots)
 
     def chart(self, data: ReportData, name: str, caption: str) -> Chart:
         """Return the figure as a block; the same data give the same SVG bytes."""

@@ -19,7 +19,7 @@ from dhmd.evaluation.statistics import video_of
 
 Array = np.ndarray[Any, Any]
 
-_MAX_WORDS: Final = 600  # characters
+_MAX_CHARACTERS: Final = 600  # maximum length of the words of an utterance
 
 
 def utterances_view(
@@ -77,7 +77,7 @@ def utterances_view(
             },
         }
         if explanations.words is not None:
-            item["words"] = " ".join(explanations.words[n])[:_MAX_WORDS]
+            item["words"] = " ".join(explanations.words[n])[:_MAX_CHARACTERS]
         if intervals_N2 is not None and np.isfinite(intervals_N2[n]).all():
             item["time"] = _rounded(intervals_N2[n], 2)
         if labels_N is not None and errors_N is not None:

@@ -317,7 +317,7 @@ class _Job:
                 stream.write("".join(json.dumps(group) + "\n" for group in paths))
             raise DhmdError("the sweep trains these members with those of the other experiments")
         epoch = _resumed_epoch(self._tasks)
-        self.observer.started(TrainingInfo(self.stage, names, configuration.as_json(), epoch))
+        self.observer.on_start(TrainingInfo(self.stage, names, configuration.as_json(), epoch))
         members = sum(len(task.members) for task in tasks)
         stored = members - sum(len(task.missing) for task in tasks)
         if stored:
@@ -339,7 +339,7 @@ class _Job:
         for task in self._tasks:
             shutil.rmtree(task.folder, ignore_errors=True)
         self.store.prune()
-        self.observer.finished(output)
+        self.observer.on_finish(output)
         _log.info("%s: %s, written to %s", self.stage, scores, output)
 
 

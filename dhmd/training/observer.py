@@ -34,10 +34,10 @@ class TrainingInfo:
 class Observer:
     """Base class of the receivers of a training's events; ignores all events."""
 
-    def started(self, training: TrainingInfo) -> None:
+    def on_start(self, training: TrainingInfo) -> None:
         """Called before the first epoch."""
 
-    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+    def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         """Called after an epoch.
 
         An ablation trains variants of different structure one after the other, so an epoch may be
@@ -49,7 +49,7 @@ class Observer:
                 of modality `text`.
         """
 
-    def finished(self, outputs: Path) -> None:
+    def on_finish(self, outputs: Path) -> None:
         """Called after the training wrote its outputs to the folder `outputs`."""
 
 
@@ -62,17 +62,17 @@ class ManyObservers(Observer):
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
-    def started(self, training: TrainingInfo) -> None:
+    def on_start(self, training: TrainingInfo) -> None:
         for observer in self._observers:
-            observer.started(training)
+            observer.on_start(training)
 
-    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+    def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         for observer in self._observers:
-            observer.epoch(epoch, rows)
+            observer.on_epoch(epoch, rows)
 
-    def finished(self, outputs: Path) -> None:
+    def on_finish(self, outputs: Path) -> None:
         for observer in self._observers:
-            observer.finished(outputs)
+            observer.on_finish(outputs)
 
 
 # The log shows the first metric of each group that the rows have.
@@ -95,13 +95,13 @@ class LogObserver(Observer):
         self._seeds = 0
         self._epoch_start = time.monotonic()
 
-    def started(self, training: TrainingInfo) -> None:
+    def on_start(self, training: TrainingInfo) -> None:
         self._stage, self._epoch_start = training.stage, time.monotonic()
         self._variants, self._seeds = _variants(training.members), _num_seeds(training.members)
         if training.resumed_epoch:
             self._write(f"{training.stage}: resumed after epoch {training.resumed_epoch}")
 
-    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+    def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         now = time.monotonic()
         columns = [f"{self._stage}: epoch {epoch:3d}"]
         columns += _mean_of(LOSS_NAMES, rows) + _mean_of(SCORE_NAMES, rows)

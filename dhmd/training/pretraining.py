@@ -229,8 +229,8 @@ def video_folds(corpus: Corpus, count: int) -> Array:
 class _WithoutFolds(ManyObservers):
     """Forwards events without the members of the folds."""
 
-    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        super().epoch(epoch, {name: row for name, row in rows.items() if "/fold-" not in name})
+    def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+        super().on_epoch(epoch, {name: row for name, row in rows.items() if "/fold-" not in name})
 
 
 def _sha256(values: Array) -> str:

@@ -320,7 +320,7 @@ class _Events(logging.Handler, Observer):
         except OSError as error:
             raise DhmdError(f"cannot write {self._path}: {first_line(error)}") from error
 
-    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+    def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         self._append({"epoch": epoch, "rows": rows})
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -348,7 +348,7 @@ def main(paths: list[str], parent: int | None = None) -> int:
         for path in map(Path, paths):
             task, events = Task.read(path), _Events(path.with_name(EVENTS))
             observer = ManyObservers(events, LogObserver())
-            observer.started(TrainingInfo(task.label, task.members))
+            observer.on_start(TrainingInfo(task.label, task.members))
             logger.addHandler(events)
             run_task(task, observer)
             logger.removeHandler(events)

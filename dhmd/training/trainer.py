@@ -179,7 +179,7 @@ class Trainer:
                 scores = self.validation_scores()
             rows = self._update_progress(losses, scores)
             self._save()
-            self.observer.epoch(progress.epoch, rows)
+            self.observer.on_epoch(progress.epoch, rows)
         self.learner.skip = frozenset()
         self.optimiser.values_P.copy_(self.best_P)
         self.learner.load_member_buffers(self.best_buffers)

@@ -72,7 +72,7 @@ class Workspace:
             raise DhmdError(f"{path} cannot be read: {first_line(error)}") from error
 
     def metrics_files(self) -> dict[str, set[str]]:
-        """Return dataset -> files in `metrics/<dataset>`, relative to that folder."""
+        """Return the files of each dataset in metrics/, relative to `metrics/<dataset>`."""
         metrics = self.root / METRICS_FOLDER
         return _by_dataset(
             path.relative_to(metrics).as_posix() for path in metrics.rglob("*") if path.is_file()
@@ -111,7 +111,7 @@ class Commit:
             raise DhmdError(f"{path} of {self.label} is not UTF-8: {first_line(error)}") from error
 
     def metrics_files(self) -> dict[str, set[str]]:
-        """Return dataset -> files in `metrics/<dataset>`, relative to that folder."""
+        """Return the files of each dataset in metrics/, relative to `metrics/<dataset>`."""
         folder = f"{METRICS_FOLDER}/"
         names = git_line(self.root, "ls-tree", "-r", "-z", "--name-only", self.sha, folder) or ""
         return _by_dataset(path.removeprefix(folder) for path in names.split("\0"))
@@ -143,7 +143,7 @@ def commit(root: Path, name: str) -> Commit:
     # DVC's references: refs/exps/<2 digits>/<38 digits of the baseline>/<name>.
     pattern = "--format=%(objectname) %(refname)"
     listing = git_line(root, "for-each-ref", pattern, f"refs/exps/*/*/{name}") or ""
-    # Commit of the experiment -> commit from which it started.
+    # For the commit of each experiment, the commit from which it started.
     baselines = {line.split(" ")[0]: "".join(line.split("/")[2:4]) for line in listing.splitlines()}
     if len(baselines) > 1:
         # Like DVC, prefer the experiment that started from HEAD.
@@ -160,7 +160,7 @@ def commit(root: Path, name: str) -> Commit:
         return Commit(root, next(iter(baselines)), f"experiment {name}")
     raise DhmdError(
         f"revision {name!r} is not in this clone, neither in Git nor as a DVC experiment; fetch "
-        "it, or choose another revision (a shallow clone has no older ones)"
+        "it, or choose another revision (a shallow clone has no older revisions)"
     )
 
 

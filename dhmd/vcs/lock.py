@@ -76,7 +76,7 @@ def lock_entries(revision: Revision) -> Entries:
 
 
 def locked_outputs(revision: Revision) -> dict[str, dict[str, str]]:
-    """Return stage -> path of output -> md5 from dvc.lock."""
+    """Return the md5 of each output from dvc.lock, by stage and path."""
     return {
         stage: {out["path"]: str(out.get("md5", "")) for out in entry["outs"]}
         for stage, entry in lock_entries(revision).items()
@@ -88,7 +88,7 @@ class LockState:
     """The stages that dvc.lock does not describe.
 
     Attributes:
-        stale: stage -> the changes since it ran.
+        stale: the changes of each stale stage since it ran.
         downstream: stages that depend on the output of a stale stage.
     """
 
@@ -97,7 +97,7 @@ class LockState:
 
 
 def check_lock(root: Path) -> LockState:
-    """Compare dvc.lock with code and params.yaml, also in a clone without data (starts DVC).
+    """Check with `dvc status` whether dvc.lock matches the code and params.yaml; needs no data.
 
     `dvc status` reports a stage as stale if its data is absent. Here an absent file counts only if
     Git tracks it. Whether a stage ran on the last version of its inputs is read from dvc.lock.
@@ -182,7 +182,7 @@ def cached_files(root: Path, output: Path) -> dict[str, Path]:
     Files that are absent or not stored in the format of DVC 3 are left out.
 
     Returns:
-        File name -> path in the cache.
+        The path in the cache of each file, by name.
     """
     outputs = locked_outputs(Workspace(root))
     md5 = next((outs[str(output)] for outs in outputs.values() if str(output) in outs), None)
@@ -236,7 +236,7 @@ def _file_md5(path: Path) -> str:
 
 
 def check_output_folders(root: Path) -> None:
-    """Check that no output folder is a symbolic link: DVC would refuse it after the stage ran."""
+    """Check that no output folder is a symbolic link, which DVC refuses after the stage ran."""
     for name in OUTPUT_FOLDERS:
         folder = root / name
         if folder.is_symlink():

@@ -34,7 +34,7 @@ def test_user_and_password_are_removed(scheme: str, user: str) -> None:
         ("me@work/runs#1", "me@work/runs#1"),
     ],
 )
-def test_redact_address(address: str, redacted: str) -> None:
+def test_an_address_is_redacted(address: str, redacted: str) -> None:
     assert redact_address(address) == redacted
 
 
@@ -48,5 +48,5 @@ def test_redact_address(address: str, redacted: str) -> None:
         ("write to me@work, or http://host/x", "write to me@work, or http://host/x"),
     ],
 )
-def test_redact_credentials(text: str, expected: str) -> None:
+def test_credentials_in_a_text_are_redacted(text: str, expected: str) -> None:
     assert redact_credentials(text) == expected

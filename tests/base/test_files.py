@@ -82,7 +82,7 @@ def write_nothing(target: Path) -> None:
         pass
 
 
-def test_after_a_failure_only_the_old_file_exists(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_only_the_old_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "old")
     with pytest.raises(KeyboardInterrupt):
         fail_in_file(tmp_path / "a", KeyboardInterrupt())
@@ -119,7 +119,7 @@ def test_the_next_write_removes_the_files_of_a_killed_process(tmp_path: Path) ->
     assert names(tmp_path / "out") == {"a"}
 
 
-def test_many_writers_of_one_file(tmp_path: Path) -> None:
+def test_concurrent_writers_of_one_file_leave_one_whole_text(tmp_path: Path) -> None:
     def write(number: int) -> None:
         for _ in range(20):
             write_text(tmp_path / "same", f"{number}" * 1000)

@@ -54,7 +54,7 @@ def test_a_file_open_for_writing_is_not_reported_as_truncated(tmp_path: Path) ->
     open_hdf5(path).close()
 
 
-def test_a_truncated_or_foreign_file(tmp_path: Path) -> None:
+def test_a_file_that_is_not_complete_hdf5_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = np.zeros(1000)
     content = (tmp_path / "a.h5").read_bytes()
@@ -98,7 +98,7 @@ def test_links_and_references_to_other_files_are_refused(tmp_path: Path) -> None
         assert reason in error_message(tmp_path / f"{name}.h5")
 
 
-def test_more_bytes_declared_than_stored(tmp_path: Path) -> None:
+def test_a_dataset_that_declares_more_bytes_than_it_stores_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", (1 << 40,), "f8", chunks=(1024,))
     assert "it declares 8,796,093,022,208 bytes, but the file stores 0" in error_message(

@@ -11,7 +11,7 @@ import pytest
 from dhmd.base import machine
 
 
-def test_describe_machine() -> None:
+def test_the_description_has_the_host_and_its_cores() -> None:
     assert 1 <= machine.usable_cores() <= len(os.sched_getaffinity(0))
     memory = machine.installed_memory()
     assert memory is None or 1 << 26 < memory < 1 << 50
@@ -22,7 +22,7 @@ def test_describe_machine() -> None:
     ("quota", "cores"),
     [("max 100000", 8), ("150000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), ("", 8)],
 )
-def test_usable_cores_of_a_container(
+def test_usable_cores_are_limited_by_the_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
 ) -> None:
     monkeypatch.setattr(machine, "_CGROUP", tmp_path)
@@ -32,7 +32,9 @@ def test_usable_cores_of_a_container(
     assert machine.usable_cores() == cores
 
 
-def test_memory_limit_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_memory_is_limited_by_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(machine, "_CGROUP", tmp_path)
     unlimited = machine.installed_memory()
     (tmp_path / "memory.max").write_text("max\n")

@@ -29,7 +29,7 @@ def test_ratios_are_computed_per_round() -> None:
     assert ratio(rival, own, work=4).median == 8.0
 
 
-def test_the_spread_of_one_value() -> None:
+def test_the_spread_of_one_value_is_the_value() -> None:
     assert str(Spread.of([2.0])) == "2.00 (n=1)"
 
 
@@ -64,7 +64,7 @@ def test_a_ratio_below_the_tolerance_is_a_regression(tmp_path: Path) -> None:
     assert "| epoch | 4.00 | 4.40 | +10% | ok |" in text
 
 
-def test_missing_rows_are_listed_and_no_common_row_is_an_error() -> None:
+def test_missing_rows_are_listed_and_results_without_common_rows_are_an_error() -> None:
     status, text = compare({"a": result(step=2.0)}, {"a": result(other=2.0)}, 0.2)
     assert status == 2
     assert "| step | 2.00 |  |  | not run |" in text

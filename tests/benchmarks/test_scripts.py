@@ -1,4 +1,4 @@
-"""Each benchmark runs at a tiny size, and its result has a table."""
+"""Test that each benchmark runs at a tiny size, and that its result has a table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(module: Any, json_path: Path, *arguments: str, monkeypatch: pytest.Monke
     return content["rows"]
 
 
-def test_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_step_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--shapes", "tiny", "--seeds", "1", "2", *TINY_TRAINING]
     rows = run(step, tmp_path / "step.json", *arguments, monkeypatch=monkeypatch)
     assert [line["seeds"] for line in rows] == [1, 2]
@@ -42,7 +42,7 @@ def test_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(set(line["phase_seconds"]["fast"]) == set(step.PHASES) for line in rows)
 
 
-def test_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rival_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "script.py"
     script.write_text("def dmd(root, device):\n    return lambda: None\n")
     arguments = ["--dmd", str(tmp_path), "--rival", str(script), "--tiny", "--batches", "3"]
@@ -52,19 +52,19 @@ def test_rival(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows[0]["mean_steps"] > rows[-1]["mean_steps"]
 
 
-def test_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_epoch_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [line] = run(epoch, tmp_path / "epoch.json", "--tiny", *TINY_TRAINING, monkeypatch=monkeypatch)
     assert line["utterances"] == 24
     assert line["mean_steps"] < line["padded_steps"]
 
 
-def test_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_predict_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--tiny", "--utterances", "12", *TINY_TRAINING]
     rows = run(predict, tmp_path / "predict.json", *arguments, monkeypatch=monkeypatch)
     assert all_below(rows, "largest_difference", 1e-4)
 
 
-def test_align(tmp_path: Path) -> None:
+def test_the_align_benchmark_runs(tmp_path: Path) -> None:
     """Run it as a command, since its processes import the main module."""
     path = tmp_path / "align.json"
     arguments = ["--repeats", "2", "--sdk-videos", "--videos", "4", "--json", str(path)]
@@ -75,20 +75,20 @@ def test_align(tmp_path: Path) -> None:
     assert "4 generated videos" in align.table([line])
 
 
-def test_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_threads_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--shape", "tiny", "--steps", "1", "--repeats", "1", "--cases", "1"]
     [line] = run(threads, tmp_path / "threads.json", *arguments, monkeypatch=monkeypatch)
     assert line["steps_per_second"] > 0
 
 
-def test_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernels_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--sequences", "8", "--repeats", "1"]
     rows = run(kernels, tmp_path / "kernels.json", *arguments, monkeypatch=monkeypatch)
     assert len(rows) == len(kernels.cases(8))
 
 
 @pytest.mark.slow
-def test_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pipeline_benchmark_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--targets", "download", "--repeats", "1"]
     rows = run(pipeline, tmp_path / "pipeline.json", *arguments, monkeypatch=monkeypatch)
     assert any("download@" in line["name"] for line in rows)
@@ -111,8 +111,8 @@ def all_below(rows: list[dict[str, Any]], key: str, limit: float) -> bool:
 PIPELINE_ONLY = ("dvc", "mlflow", "ruamel", "requests", "matplotlib", "jinja2", "transformers")
 
 
-def test_gpu(tmp_path: Path) -> None:
-    """It runs on a CPU without the packages of the pipeline."""
+def test_the_gpu_benchmark_runs(tmp_path: Path) -> None:
+    """Run the benchmark on a CPU, without the packages of the pipeline."""
     for name in PIPELINE_ONLY:  # a module that cannot be imported
         (tmp_path / f"{name}.py").write_text("raise ImportError('not installed')\n")
     path = tmp_path / "gpu.json"

@@ -33,9 +33,9 @@ def agreement(paths: Mapping[str, Path], recipe: Recipe, folds: Path, tmp_path: 
 
 @needs_sdk
 @pytest.mark.parametrize("seed", range(2))
-def test_generated_files(tmp_path: Path, seed: int) -> None:
+def test_generated_files_are_aligned_like_the_sdk(tmp_path: Path, seed: int) -> None:
     size = Size(
-        videos=11,  # video1 is a prefix of video10
+        num_videos=11,  # video1 is a prefix of video10
         seconds=12.0,
         text_width=3,
         audio_width=4,
@@ -46,9 +46,9 @@ def test_generated_files(tmp_path: Path, seed: int) -> None:
     )
     corpus = write_corpus(tmp_path, size, seed=seed)
     result = agreement(corpus.paths, corpus.recipe, corpus.folds, tmp_path)
-    assert result.segments == 44
+    assert result.num_segments == 44
     assert result.largest <= 1e-6
-    assert result.border_rows < result.rows / 100
+    assert result.border_rows < result.num_rows / 100
 
 
 @needs_sdk
@@ -56,11 +56,11 @@ def test_generated_files(tmp_path: Path, seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # the SDK alone takes a minute, and several on a busy machine
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real files are not in ../shared/real")
-def test_the_real_files_of_mosi(tmp_path: Path) -> None:
-    """2,198 segments, since one of 2,199 has no length; the SDK takes a minute."""
+def test_the_real_files_of_mosi_are_aligned_like_the_sdk(tmp_path: Path) -> None:
+    """Compare 2,198 of 2,199 segments (one has no length); the SDK takes a minute."""
     recipe = load_recipe("mosi_real", Path(__file__).parents[3])
     paths = {name: REAL / file.path for name, file in recipe.required_sequences.items()}
     result = agreement(paths, recipe, REAL / "folds.json", tmp_path)
-    assert result.segments == 2198
+    assert result.num_segments == 2198
     assert result.largest <= 1e-6
     assert result.border_rows == 0

@@ -90,7 +90,7 @@ def test_the_gate_has_the_history_and_its_exit_status_counts() -> None:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Mapping[str, str]]:
-    """A fresh clone of a project whose last commit makes a metric worse, and its environment."""
+    """Clone a project whose last commit makes a metric worse; return it and its environment."""
     folder = tmp_path_factory.mktemp("ci")
     project = Scratch(folder, pipeline=PIPELINE)
     shutil.copy(ROOT / "Makefile", project.folder)

@@ -1,4 +1,4 @@
-"""`dhmd config check`."""
+"""Test `dhmd config check`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -28,7 +28,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), "utf-8")
 
 
-def test_the_shipped_settings_are_valid(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shipped_settings_are_valid(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "check", *SHIPPED]) == 0, capsys.readouterr().err
     assert main(["config", "check"]) == 0
     assert "the recipes of demo are valid" in capsys.readouterr().out
@@ -75,15 +75,15 @@ def test_the_shipped_settings_are_valid(here: Path, capsys: pytest.CaptureFixtur
         ),
     ],
 )
-def test_an_invalid_setting_is_one_line(
-    here: Path,
+def test_the_error_for_an_invalid_setting_is_one_line(
+    project: Path,
     file: str,
     old: str,
     new: str,
     message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    edit(here / file, old, new)
+    edit(project / file, old, new)
     assert main(["config", "check"]) == 1
     line = capsys.readouterr().err.strip()
     assert line.startswith("dhmd config: ")
@@ -91,16 +91,16 @@ def test_an_invalid_setting_is_one_line(
     assert "\n" not in line
 
 
-def test_every_recipe_is_checked(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edit(here / "recipes" / "mosei.yaml", "  heads: 6", "  heads: 7")
-    edit(here / "recipes" / "mosi.yaml", "  heads: 10", "  heads: 11")
+def test_every_recipe_is_checked(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(project / "recipes" / "mosei.yaml", "  heads: 6", "  heads: 7")
+    edit(project / "recipes" / "mosi.yaml", "  heads: 10", "  heads: 11")
     assert main(["config", "check", "demo", "mosi", "mosei"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
-def test_a_linked_data_folder_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "disk").mkdir()
-    (here / "data").symlink_to("disk")
+def test_a_linked_data_folder_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "disk").mkdir()
+    (project / "data").symlink_to("disk")
     assert main(["config", "check"]) == 1
     line = capsys.readouterr().err
     assert line.startswith("dhmd config: data/ is a symbolic link to disk, which DVC refuses")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Create a project with the dataset `mine`, whose files are in the folder `source`."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     folds = tmp_path / "recipes" / "folds" / "mine.json"
@@ -39,26 +39,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_videos_missing_in_a_sequence_are_reported(
-    here: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    project: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     entries = corpus_entries()
     del entries["acoustic"]["te1"]
-    write_files(here / "source", entries)
+    write_files(project / "source", entries)
     assert main(["data", "check", "mine"]) == 0
     assert capsys.readouterr() == ("mine has no problems\n", "")
-    assert not (here / "data").exists()
+    assert not (project / "data").exists()
     assert caplog.messages == [
         "mine: 1 of 6 videos are not in acoustic (te1): they are kept, and their audio is absent"
     ]
 
 
 def test_show_describes_downloaded_files_and_missing_videos(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entries = corpus_entries(["Talk [HD]", "Talk [HQ]", "te0"])
     del entries["acoustic"]["te0"]
     entries["acoustic"]["Talk [HD]"][0][0, 0] = 1e30
-    raw = here / "data" / "raw" / "mine"
+    raw = project / "data" / "raw" / "mine"
     raw.mkdir(parents=True)
     write_files(raw, entries)
     (raw / "sources.json").write_text("{}", encoding="utf-8")

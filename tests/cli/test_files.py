@@ -17,7 +17,7 @@ LONG = "x" * 300
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     return tmp_path
@@ -40,14 +40,18 @@ def error_message(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ],
     ids=lambda words: words[0],
 )
-def test_a_name_that_is_too_long(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_a_name_that_is_too_long_is_one_line(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert f"{LONG}" in error_message(words, capsys)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.savez(here / "locked.npz", a=np.zeros(1))
-    (here / "locked.npz").chmod(0)
+def test_the_error_for_a_file_without_permission_is_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(project / "locked.npz", a=np.zeros(1))
+    (project / "locked.npz").chmod(0)
     assert (
         error_message(["data", "show", "locked.npz"], capsys)
         == "dhmd data: locked.npz: Permission denied\n"
@@ -59,33 +63,35 @@ def test_a_file_without_permission(here: Path, capsys: pytest.CaptureFixture[str
     [(None, "params.yaml does not exist"), ("data: [\n", "params.yaml, line 2")],
 )
 def test_import_checks_params_first(
-    params: str | None, message: str, here: Path, capsys: pytest.CaptureFixture[str]
+    params: str | None, message: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (here / "arrays").mkdir()
+    (project / "arrays").mkdir()
     if params is not None:
-        (here / "params.yaml").write_text(params)
+        (project / "params.yaml").write_text(params)
     words = ["import", "arrays", "arrays", "--dataset", "mine"]
     assert error_message(words, capsys).startswith(f"dhmd import: {message}")
 
 
 def test_sequences_of_several_widths_are_described(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [("a", 3), ("b", 2), ("c", 3)]
     entries = [
         (name, np.full((1, width), float(width)), np.array([[0.0, 1.0]])) for name, width in rows
     ]
-    write_sequence(here / "w.csd", root_name="w", entries=entries, metadata=None)
+    write_sequence(project / "w.csd", root_name="w", entries=entries, metadata=None)
     assert main(["data", "show", "w.csd"]) == 0
     lines = capsys.readouterr().out.splitlines()
     widths = "  widths differ: 3 in 2 entries, 2 in 1 entries, not finite 0 %, rows of"
     assert any(line.startswith(widths) for line in lines)
 
 
-def test_report_refuses_to_replace_a_pipe(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copy(ROOT / "params.yaml", here)
-    (here / "reports" / "demo").mkdir(parents=True)
-    (here / "reports" / "demo" / "index.html").write_text("<html></html>")
-    os.mkfifo(here / "pipe")
+def test_report_refuses_to_replace_a_pipe(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "params.yaml", project)
+    (project / "reports" / "demo").mkdir(parents=True)
+    (project / "reports" / "demo" / "index.html").write_text("<html></html>")
+    os.mkfifo(project / "pipe")
     assert "pipe is a device or a pipe" in error_message(["report", "--output", "pipe"], capsys)
-    assert (here / "pipe").is_fifo()
+    assert (project / "pipe").is_fifo()

@@ -44,7 +44,7 @@ def test_the_gate_and_the_lock_check_import_nothing_heavy() -> None:
     assert not {"torch", "pandas", "matplotlib", "mlflow", "dvc"} & modules
 
 
-def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_and_the_usage_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     for words, text in ((["--version"], f"dhmd {dhmd.__version__}\n"), ([], "usage: dhmd [-h]")):
         with pytest.raises(SystemExit) as ended:
             main(words)
@@ -56,7 +56,7 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "invalid choice: 'shw'" in capsys.readouterr().err
 
 
-def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_command_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gaet"]) == 2
     assert capsys.readouterr().err == "dhmd: there is no command 'gaet'; did you mean gate?\n"
     assert main(["x"]) == 2

@@ -1,4 +1,4 @@
-"""`dhmd predict`: notes, result and errors."""
+"""Test the notes, the result and the errors of `dhmd predict`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def error_message(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-def test_a_folder_that_is_not_a_model_is_one_line(
+def test_the_error_for_a_folder_without_a_model_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["predict", str(tmp_path), "--model", str(tmp_path), "--output", "o.csv"]

@@ -1,4 +1,4 @@
-"""The table of a sweep."""
+"""Test the table of `dhmd sweep`."""
 
 from __future__ import annotations
 

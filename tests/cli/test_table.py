@@ -15,7 +15,7 @@ def table(name: str) -> str:
     return f"the table\nof {name}"
 
 
-def test_only_text_between_markers_changes() -> None:
+def test_only_the_text_between_markers_is_replaced() -> None:
     text = (
         "a\n<!-- table:x -->\nold\n\nolder\n<!-- /table -->\nb\n<!-- table:y -->\n<!-- /table -->"
     )
@@ -46,7 +46,7 @@ def test_an_unmatched_marker_is_refused(text: str, sentence: str) -> None:
     assert str(raised.value) == sentence
 
 
-def test_the_command(
+def test_the_command_updates_the_readme(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

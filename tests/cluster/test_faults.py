@@ -155,7 +155,7 @@ class Fault(Recorder):
         super().__init__()
         self._cause: Callable[[], None] | None = cause
 
-    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+    def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         if epoch >= 3 and self._cause:
             cause, self._cause = self._cause, None
             cause()
@@ -383,7 +383,7 @@ def test_each_gpu_of_a_machine_has_one_process(
     variables: set[tuple[int, str]] = set()
 
     class EnvironmentRecorder(Recorder):
-        def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+        def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
             for pid in processes("dhmd.training.run_task", str(tmp_path)):
                 with suppress(OSError):
                     values = Path(f"/proc/{pid}/environ").read_text().split("\0")

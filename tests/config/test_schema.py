@@ -56,7 +56,7 @@ def error_message(mapping: object, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_values_and_defaults() -> None:
+def test_a_mapping_is_merged_with_the_defaults() -> None:
     assert load({}) == Section()
     values = {"lr": 1, "lambda": 1e-05, "seeds": [3, 4], "inner": {"path": "y"}, "column": "mean"}
     section = load(values | {"margins": {"mae": 1e-3}, "maybe": {"layers": 7}})
@@ -162,7 +162,7 @@ def test_the_message_names_the_file_of_an_invalid_value() -> None:
     assert message.startswith("params.yaml and the recipe: train.kernels: 'x' is not a modality")
 
 
-def test_complete_reports_every_missing_key() -> None:
+def test_all_missing_keys_are_reported_if_the_mapping_must_be_complete() -> None:
     with pytest.raises(DhmdError) as caught:
         load_section(Inner, {}, where="model", complete=True)
     assert str(caught.value) == (

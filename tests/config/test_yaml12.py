@@ -38,7 +38,7 @@ from dhmd.config.yaml12 import load_yaml, parse_yaml
         ("e5", "e5"),
     ],
 )
-def test_scalars(text: str, value: object) -> None:
+def test_scalars_have_the_types_of_yaml_12(text: str, value: object) -> None:
     read = parse_yaml(f"key: {text}", "params.yaml")
     assert read == {"key": value}
     assert isinstance(read, dict)
@@ -79,7 +79,7 @@ def test_invalid_yaml_is_refused(text: str, sentence: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_files(tmp_path: Path) -> None:
+def test_a_file_is_read_as_utf_8(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     with pytest.raises(DhmdError, match=r"params\.yaml does not exist"):
         load_yaml(path, "params.yaml")

@@ -34,8 +34,8 @@ GENERATOR = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
 DHMD = "import sys; from dhmd.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-class Walk:
-    """A copy of the project, in which sections of the page are followed."""
+class ProjectCopy:
+    """A copy of the project in which a test follows sections of docs/extend.md."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -138,8 +138,8 @@ def utterances(split: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def walk(tmp_path: Path) -> Walk:
-    return Walk(tmp_path)
+def project(tmp_path: Path) -> ProjectCopy:
+    return ProjectCopy(tmp_path)
 
 
 # Replaces Weights & Biases; writes what is logged to a file.
@@ -156,23 +156,23 @@ def finish():
 """
 
 
-def test_a_loss_a_baseline_a_fusion_and_an_observer_of_the_demo(walk: Walk) -> None:
+def test_the_demo_trains_with_a_new_loss_baseline_fusion_and_observer(project: ProjectCopy) -> None:
     """One run has all four changes; the edited files show that no other file is needed."""
-    loss = walk.make_edits("A loss")
+    loss = project.make_edits("A loss")
     assert loss == {f"dhmd/{f}.py" for f in ("models/config", "models/dhmd", "ablation/variants")}
-    assert walk.make_edits("A baseline") == {"dhmd/models/baselines/mean_model.py"}
-    assert walk.make_edits("A fusion") == {"dhmd/models/config.py", "dhmd/models/dhmd.py"}
-    walk.make_edits("An observer")
-    (walk.folder / "wandb.py").write_text(WANDB, encoding="utf-8")
-    walk.train()
-    ablations = json.loads((walk.folder / "metrics/demo/details/ablations.json").read_text())
+    assert project.make_edits("A baseline") == {"dhmd/models/baselines/mean_model.py"}
+    assert project.make_edits("A fusion") == {"dhmd/models/config.py", "dhmd/models/dhmd.py"}
+    project.make_edits("An observer")
+    (project.folder / "wandb.py").write_text(WANDB, encoding="utf-8")
+    project.train()
+    ablations = json.loads((project.folder / "metrics/demo/details/ablations.json").read_text())
     assert set(ablations) == {"no_agreement", "mean_model"}
-    text = (walk.folder / "models" / "demo" / "history.csv").read_text(encoding="utf-8")
+    text = (project.folder / "models" / "demo" / "history.csv").read_text(encoding="utf-8")
     rows = [row for row in csv.DictReader(text.splitlines()) if row["name"] != "selected"]
     agreement = [float(row["value"]) for row in rows if row["name"] == "train/agreement"]
     assert len(agreement) == 2  # one per seed
     assert min(agreement) > 0
-    logged = [json.loads(line) for line in (walk.folder / "logged.jsonl").open(encoding="utf-8")]
+    logged = [json.loads(line) for line in (project.folder / "logged.jsonl").open(encoding="utf-8")]
     [values] = [values for run, values in logged if run == ["dhmd", "train", [1, 2]]]
     assert len(rows) == len(values) - 1  # and the epoch
     for row in rows:
@@ -180,10 +180,10 @@ def test_a_loss_a_baseline_a_fusion_and_an_observer_of_the_demo(walk: Walk) -> N
         assert values[f"seed-{row['seed']}/{row['name']}"] == pytest.approx(value, rel=1e-5)
 
 
-def test_a_modality_is_a_line_of_the_dataset_config(walk: Walk) -> None:
-    recipe = walk.folder / "recipes" / "my_corpus.yaml"
-    shutil.copy(walk.folder / "recipes" / "my_arrays.yaml", recipe)
-    placed = walk.folder / "data" / "placed" / "my_corpus"
+def test_a_modality_is_a_line_of_the_dataset_config(project: ProjectCopy) -> None:
+    recipe = project.folder / "recipes" / "my_corpus.yaml"
+    shutil.copy(project.folder / "recipes" / "my_arrays.yaml", recipe)
+    placed = project.folder / "data" / "placed" / "my_corpus"
     placed.mkdir(parents=True)
     for split in UTTERANCES:
         table = utterances(split)
@@ -192,17 +192,19 @@ def test_a_modality_is_a_line_of_the_dataset_config(walk: Walk) -> None:
         arrays |= {f"{m}_offsets": offsets for m in WIDTHS}
         ids = np.array(table["ids"])
         np.savez(placed / f"{split}.npz", ids=ids, labels=table["labels"], **arrays)
-    assert walk.make_edits("A modality") == {"recipes/my_corpus.yaml"}
-    walk.train()
-    ablations = json.loads((walk.folder / "metrics/my_corpus/details/ablations.json").read_text())
+    assert project.make_edits("A modality") == {"recipes/my_corpus.yaml"}
+    project.train()
+    ablations = json.loads(
+        (project.folder / "metrics/my_corpus/details/ablations.json").read_text()
+    )
     assert list(ablations) == ["only_physio"]
 
 
-def test_a_format_is_a_reader_and_its_name(walk: Walk) -> None:
-    text = (walk.folder / "recipes" / "my_arrays.yaml").read_text(encoding="utf-8")
+def test_a_corpus_format_needs_a_reader_and_its_name(project: ProjectCopy) -> None:
+    text = (project.folder / "recipes" / "my_arrays.yaml").read_text(encoding="utf-8")
     text = text.replace("format: arrays", "format: jsonl").replace(".npz", ".jsonl")
-    (walk.folder / "recipes" / "my_corpus.yaml").write_text(text, encoding="utf-8")
-    placed = walk.folder / "data" / "placed" / "my_corpus"
+    (project.folder / "recipes" / "my_corpus.yaml").write_text(text, encoding="utf-8")
+    placed = project.folder / "data" / "placed" / "my_corpus"
     placed.mkdir(parents=True)
     for split, count in UTTERANCES.items():
         table = utterances(split)
@@ -212,22 +214,24 @@ def test_a_format_is_a_reader_and_its_name(walk: Walk) -> None:
             for n in range(count)
         ]
         (placed / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    edited = walk.make_edits("A corpus format")
+    edited = project.make_edits("A corpus format")
     assert edited == {"dhmd/data/formats/jsonl.py", "dhmd/recipes.py"}
-    walk.train()
-    assert (walk.folder / "metrics" / "my_corpus" / "metrics.json").is_file()
+    project.train()
+    assert (project.folder / "metrics" / "my_corpus" / "metrics.json").is_file()
 
 
-def test_tensorboard_receives_the_curves(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_receives_the_curves(
+    project: ProjectCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    walk.make_edits("An observer")
-    monkeypatch.chdir(walk.folder)
-    code = (walk.folder / "stages" / "_tensorboard.py").read_text(encoding="utf-8")
+    project.make_edits("An observer")
+    monkeypatch.chdir(project.folder)
+    code = (project.folder / "stages" / "_tensorboard.py").read_text(encoding="utf-8")
     found: dict[str, Any] = {}
     exec(code, found)
     observer = found["TensorBoardObserver"]()
-    observer.started(TrainingInfo("train", ["seed-1"]))
-    observer.epoch(3, {"seed-1": {"valid/mae": 1.25}})
+    observer.on_start(TrainingInfo("train", ["seed-1"]))
+    observer.on_epoch(3, {"seed-1": {"valid/mae": 1.25}})
     events = accumulator.EventAccumulator(".dhmd/tensorboard/train")
     events.Reload()
     [scalar] = events.Scalars("seed-1/valid/mae")

@@ -1,4 +1,4 @@
-"""The pages agree with the project: commands, keys, links, names and tables."""
+"""Test that the pages agree with the project: commands, keys, links, names and tables."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_named_commands_and_stages_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
         if re.match(r"https?://", target):
             continue

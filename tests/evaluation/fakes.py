@@ -159,9 +159,9 @@ def write_outputs(
         file.attrs.update(attributes)
 
 
-def _interpretability(corpus: Any, seeds: int) -> dict[str, Any]:
+def _interpretability(corpus: Any, num_seeds: int) -> dict[str, Any]:
     n, m = corpus.present_NM.shape
-    weights = np.full((seeds, n, m, m), 1 / m)
+    weights = np.full((num_seeds, n, m, m), 1 / m)
     if corpus.planted:
         reliability = np.stack([corpus.planted[f"reliability_{k}"] for k in corpus.modalities], 1)
         weights[:] = (reliability / reliability.sum(1, keepdims=True))[None, :, :, None]

@@ -1,4 +1,4 @@
-"""The words of dictionary codes, by hand. tests/prediction has the explanations of a model."""
+"""Test the words of dictionary codes; tests/prediction tests the explanations of a model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def words_of(
 
 def test_words_are_ranked_by_their_increase_of_activation() -> None:
     (first,) = words_of(0)
-    assert (first.text, first.utterances) == ("good", 9)  # twice in one utterance counts once
+    assert (first.text, first.num_utterances) == ("good", 9)  # twice in one utterance counts once
     assert first.activation == pytest.approx((0.9 + 0.8 + 1.0) / 3)
     # "rare" is in three utterances: too few. "uh" (mean .5) does not lie above the mean (.5).
     (second,) = words_of(1)
@@ -46,7 +46,7 @@ def test_constant_codes_and_empty_vocabularies_have_no_words() -> None:
 
 def test_absent_utterances_do_not_count() -> None:
     (first,) = words_of(0, rows=range(1, 18))
-    assert first.utterances == 8
+    assert first.num_utterances == 8
     assert first.activation == pytest.approx((2.7 * 3 - 0.9) / 8)
 
 

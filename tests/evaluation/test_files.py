@@ -45,7 +45,7 @@ def test_json_never_contains_nan():
     assert json.loads(json_text({"a": 0.1})) == {"a": 0.1}
 
 
-def test_predictions_with_quoted_ids():
+def test_quoted_ids_of_predictions_are_parsed():
     predictions = parse_predictions('id,label,seed_3,seed_11\n"a,""b""[0]",0.5,1,-2e-05\n', "p")
     assert (predictions.ids, predictions.seeds) == (('a,"b"[0]',), (3, 11))
     assert predictions.labels.tolist() == [0.5]
@@ -88,7 +88,7 @@ def test_a_mean_needs_every_seed():
     assert aggregate_seeds({}, ("mae",)) == {}
 
 
-def test_headline_values():
+def test_headline_values_are_means_over_seeds():
     values_EN = np.array([[0.4, 1.6, -0.4], [0.6, 1.4, 0.2]])
     predictions = Predictions(
         ("a[0]", "a[1]", "a[2]"), np.array([0.0, 2.0, -1.0]), (1, 2), values_EN

@@ -1,4 +1,4 @@
-"""Edge and dictionary statistics against scipy and plain loops."""
+"""Compare edge and dictionary statistics with scipy and plain loops."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_absent_modalities_do_not_count(weights):
     assert "rank_correlation" not in entry
 
 
-def test_rank_correlation_with_the_sources_reliability(weights):
+def test_the_rank_correlation_is_with_the_reliability_of_the_source(weights):
     weights, present = weights
     reliability = {"text": weights[0, :, 0, 1] ** 3, "physio": np.arange(20.0)}
     summary = edge_summary({"homogeneous": weights}, MODALITIES, reliability, present)
@@ -97,7 +97,7 @@ def test_overlap_equals_a_loop_over_pairs():
     assert one_modality == dict.fromkeys(kinds)
 
 
-def test_dictionary_statistics_are_averaged_over_seeds_and_undefined_ones_omitted():
+def test_dictionary_statistics_are_means_over_seeds_without_undefined_ones():
     rows = [{"active": 2.0, "dead": 4, "x": None}, {"active": 3.0, "dead": 4, "x": 1.0}]
     summary = dictionary_summary({"homogeneous": rows}, {}, np.ones((1, 1), dtype=bool), None)
     assert summary == {

@@ -80,7 +80,7 @@ class EvaluatedCorpus:
         ("regression", ("speech",)),
     ],
 )
-def test_all_files_agree(tmp_path, task, modalities):
+def test_all_files_of_an_evaluation_agree(tmp_path, task, modalities):
     evaluated = EvaluatedCorpus(
         tmp_path, task=task, generated=task == "regression", modalities=modalities
     ).run()
@@ -160,7 +160,7 @@ def test_real_corpora_have_no_ground_truth_and_no_oracle(tmp_path):
     assert "overlap_by_latent" not in evaluated.json("details/dictionary.json")["homogeneous"]
 
 
-def test_ablations(tmp_path):
+def test_variants_are_compared_with_the_full_model(tmp_path):
     evaluated = EvaluatedCorpus(tmp_path).run()
     ablations = evaluated.json("details/ablations.json")
     assert list(ablations) == ["late_fusion", "no_dictionary"]

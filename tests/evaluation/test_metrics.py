@@ -1,4 +1,4 @@
-"""The metrics against hand calculations, scipy, and their definitions in plain Python."""
+"""Compare the metrics with hand calculations, scipy, and their definitions in plain Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ P = np.array([-3.4, -1.5, -0.5, 0.0, 0.5, 1.5, 2.5, 0.2])
 Y = np.array([-3.0, -2.0, 0.0, -0.4, 1.0, 1.4, 3.0, 0.0])
 
 
-def test_regression_by_hand():
+def test_regression_metrics_equal_a_hand_calculation():
     scores = score("regression", P, Y)
     assert scores.undefined == {}
     # |p - y| = .4 .5 .5 .4 .5 .1 .5 .2
@@ -63,7 +63,7 @@ def test_unweighted_accuracy_is_the_mean_recall_of_the_true_classes():
     )
 
 
-def test_sets_of_classes_by_hand():
+def test_multilabel_metrics_equal_a_hand_calculation():
     # Two classes; y: {a}, {a, b}, {}, {a}; p: {a}, {b}, {b}, {a}. The last digit is class a.
     y, p = np.array([0b101, 0b111, 0b100, 0b101], float), np.array([5.0, 6, 6, 5])
     values = score("multilabel", p, y).values
@@ -146,14 +146,14 @@ def test_no_samples_leave_everything_undefined():
         assert set(scores.undefined) == set(names)
 
 
-def test_correlation_of_tiny_and_shifted_values():
+def test_the_correlation_of_tiny_huge_and_shifted_values_is_exact():
     y = np.array([1.0, 2.0, 4.0, 3.0])
     for p in (y * 1e-200, y * 1e200, y + 1e6, -y):
         expected = -1.0 if p[0] < 0 else 1.0
         assert metrics.corr(p, y) == pytest.approx(expected, abs=1e-9)
 
 
-def test_bad_input_raises_an_error():
+def test_invalid_input_raises_an_error():
     with pytest.raises(DhmdError, match="1 of 2 predictions are not finite"):
         score("regression", np.array([np.nan, 1.0]), np.zeros(2))
     with pytest.raises(DhmdError, match="cannot be scored"):

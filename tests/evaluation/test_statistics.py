@@ -1,4 +1,4 @@
-"""Statistics against scipy.stats, hand calculations, and scores of the resampled utterances."""
+"""Compare statistics with scipy.stats, hand calculations, and scores of resampled utterances."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_equal_differences_have_no_spread():
         paired_t_test(np.ones(1))
 
 
-def test_holm_by_hand():
+def test_holm_equals_a_hand_calculation():
     # Sorted .01 .03 .04: times 3, 2, 1 is .03 .06 .04; made monotone .03 .06 .06.
     adjusted = holm({"a": 0.04, "b": 0.01, "c": 0.03})
     assert adjusted == pytest.approx({"a": 0.06, "b": 0.03, "c": 0.06})
@@ -62,7 +62,7 @@ def test_holm_by_hand():
     assert holm({}) == {}
 
 
-def test_video_indices():
+def test_videos_are_numbered_in_order_of_appearance():
     ids = ["x[0]", "x[1]", "a[b][12]", "x[7]", "a[b][3]", "plain"]
     assert video_indices(ids).tolist() == [0, 0, 1, 0, 1, 2]
 

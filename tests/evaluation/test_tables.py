@@ -92,7 +92,7 @@ def test_every_format_has_every_cell(root):
         assert not re.search(r"(?<!\\)[%_&](?! |$)", "".join(latex[1:]))
 
 
-def test_the_command(root, monkeypatch, capsys):
+def test_the_command_prints_the_tables(root, monkeypatch, capsys):
     monkeypatch.chdir(root)
     # The partial directory of a killed `evaluate` is not a dataset.
     shutil.copytree(root / "metrics/toy", root / "metrics/.partial-0123456789ab-toy")

@@ -1,4 +1,4 @@
-"""The ridge regression against its normal equations, and against known values of real data."""
+"""Compare the ridge regression with its normal equations, and with known values of real data."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_real_data_has_the_known_baselines(real_folder, tmp_path):
     assert baselines["ridge_text"]["test"]["corr"] == pytest.approx(0.340, abs=0.04)
 
 
-def test_regression(tmp_path):
+def test_a_regression_has_a_median_and_ridge_baselines(tmp_path):
     write_corpus(tmp_path / "c.h5")
     corpus = read_corpus(tmp_path / "c.h5", test_labels=True)
     baselines = trivial_baselines(corpus, (1.0, 100.0))
@@ -131,7 +131,7 @@ def test_regression(tmp_path):
     assert baselines["ridge_vision"]["test"]["mae"] > baselines["ridge_text"]["test"]["mae"]
 
 
-def test_classification_with_one_modality(tmp_path):
+def test_a_single_modality_has_one_ridge_baseline(tmp_path):
     write_corpus(tmp_path / "c.h5", task="classification", classes="abc", modalities=["text"])
     baselines = trivial_baselines(read_corpus(tmp_path / "c.h5", test_labels=True), (1.0,))
     assert list(baselines) == ["median", "ridge"]

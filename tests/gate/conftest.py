@@ -22,5 +22,5 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def repository(tmp_path: Path, _template: Path) -> Path:
-    """A repository with one commit: metrics of demo with five seeds."""
+    """Create a repository with one commit, which has metrics of demo with five seeds."""
     return Path(shutil.copytree(_template, tmp_path / "a clone ü"))

@@ -88,7 +88,7 @@ def labels_of(task: str = "regression") -> np.ndarray:
 def predictions_of(
     seeds: Sequence[int], error: float = 0.6, task: str = "regression"
 ) -> dict[int, np.ndarray]:
-    """Return seed → predictions, the same for the same seed and error."""
+    """Return predictions by seed, the same for the same seed and error."""
     labels = labels_of(task)
     predictions = {}
     for seed in seeds:

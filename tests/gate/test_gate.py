@@ -1,4 +1,4 @@
-"""Every outcome of the gate in scratch repositories: 0 pass, 1 regressed, 2 not comparable."""
+"""Test every verdict of the gate in scratch repositories: 0 pass, 1 regressed, 2 not comparable."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_undefined_metrics_do_not_pass(repository):
         ((6, 7), "0 common seeds of demo, but at least 2"),
     ],
 )
-def test_missing_seeds(repository, seeds, sentence):
+def test_too_few_or_missing_seeds_are_not_comparable(repository, seeds, sentence):
     result = gate_predictions(repository, predictions_of(seeds))
     assert_not_comparable(result, sentence)
     assert {row.verdict for row in rows(result)} <= {NOT_JUDGED}
@@ -223,7 +223,7 @@ def test_edited_files_are_named(repository, name, old, new, sentence):
     assert_not_comparable(gate(repository), sentence)
 
 
-def test_other_utterances_or_labels_of_the_same_corpus(repository):
+def test_different_utterances_or_labels_of_the_same_corpus_are_not_comparable(repository):
     labels = labels_of()
     labels[:20] = SAME[1][:20]
     sentence = "predictions.csv has other ids or labels than in the base"
@@ -244,12 +244,12 @@ def test_other_utterances_or_labels_of_the_same_corpus(repository):
         (".", "metrics/demo is missing in HEAD"),
     ],
 )
-def test_missing_metrics(repository, name, sentence):
+def test_missing_metrics_are_not_comparable(repository, name, sentence):
     git(repository, "rm", "-rq", f"metrics/demo/{name}")
     assert_not_comparable(gate(repository), sentence)
 
 
-def test_datasets_that_are_listed_without_metrics_or_dropped(repository):
+def test_datasets_without_metrics_or_removed_datasets_are_not_comparable(repository):
     write_params(repository, datasets=("demo", "mosi"))
     assert_not_comparable(
         gate(repository), "lists mosi under datasets, but metrics/mosi does not exist"
@@ -260,13 +260,13 @@ def test_datasets_that_are_listed_without_metrics_or_dropped(repository):
     )
 
 
-def test_another_corpus_fold_or_task(repository):
+def test_a_different_corpus_fold_or_task_is_not_comparable(repository):
     entry = f'from: "corpus:{OLD}", to: "corpus:{OTHER}"'
     assert_not_comparable(
-        gate_predictions(repository, SAME, corpus=OTHER), "demo is another corpus", entry
+        gate_predictions(repository, SAME, corpus=OTHER), "the corpus of demo changed", entry
     )
     result = gate_predictions(repository, SAME, corpus="e" * 64, fold="speaker")
-    assert_not_comparable(result, "demo is evaluated on another fold: 0 became speaker")
+    assert_not_comparable(result, "the fold of demo changed from 0 to speaker")
     result = gate_predictions(repository, SAME, corpus="e" * 64)
     assert_not_comparable(result, "has the fold 0 with the corpus identity of fold speaker")
     classes = predictions_of(SEEDS, 0.3, "classification")
@@ -274,9 +274,9 @@ def test_another_corpus_fold_or_task(repository):
     assert_not_comparable(result, "the task of demo was regression and is classification")
 
 
-def test_another_protocol(repository):
+def test_a_different_protocol_is_not_comparable(repository):
     result = gate_predictions(repository, SAME, protocol="0")
-    assert_not_comparable(result, "demo is evaluated by another protocol", "cannot check")
+    assert_not_comparable(result, "the evaluation protocol of demo changed", "cannot check")
     assert_not_comparable(
         gate_predictions(repository, WORSE, protocol="0"), "protocol 0, which this version"
     )
@@ -286,7 +286,7 @@ def test_another_protocol(repository):
     )
 
 
-def test_nothing_to_compare_with(tmp_path):
+def test_a_base_without_metrics_is_not_comparable(tmp_path):
     new_repository(tmp_path)
     write_params(tmp_path)
     commit_all(tmp_path)
@@ -297,7 +297,7 @@ def test_nothing_to_compare_with(tmp_path):
     assert gate(tmp_path, base="HEAD~2").exit_status == 0
 
 
-def test_a_new_dataset_beside_a_compared_one(repository):
+def test_a_new_dataset_does_not_change_the_verdict(repository):
     write_params(repository, datasets=("demo", "two"))
     result = gate_predictions(repository, SAME, dataset="two")
     assert (result.exit_status, verdicts(result)) == (0, [PASS, NEW])
@@ -329,7 +329,7 @@ def test_an_accepted_corpus_is_shown_and_not_judged(repository):
     assert result.datasets[0].accepted[0].reason == "labels were corrected"
     # The next change needs its own entry.
     assert_not_comparable(
-        gate_predictions(repository, SAME, corpus="e" * 64), "demo is another corpus"
+        gate_predictions(repository, SAME, corpus="e" * 64), "the corpus of demo changed"
     )
 
 
@@ -345,7 +345,7 @@ def test_an_accepted_corpus_is_shown_and_not_judged(repository):
 def test_entries_with_other_identities_do_not_count(repository, from_, to):
     accept(repository, from_, to)
     assert_not_comparable(
-        gate_predictions(repository, SAME, corpus=OTHER), "demo is another corpus"
+        gate_predictions(repository, SAME, corpus=OTHER), "the corpus of demo changed"
     )
 
 
@@ -354,7 +354,7 @@ def test_an_entry_must_be_committed(repository):
     accept(repository, f"corpus:{OLD}", f"corpus:{OTHER}")
     base = git(repository, "rev-parse", "HEAD")
     result = run_gate(repository, base=base)
-    assert_not_comparable(result, "demo is another corpus")
+    assert_not_comparable(result, "the corpus of demo changed")
     assert "is not committed and does not count" in result.notes[0]
     commit_all(repository)
     assert run_gate(repository, base=base).exit_status == 0
@@ -399,7 +399,7 @@ def test_an_accepted_protocol_is_judged(repository):
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_an_accepted_removal(repository, keep):
+def test_an_accepted_removal_passes(repository, keep):
     entry = {"dataset": "demo", "from": f"corpus:{OLD}", "to": "corpus:none"}
     write_params(repository, datasets=("two",), accept=[entry])
     if not keep:
@@ -442,7 +442,7 @@ def test_broken_params_are_named(repository, text, sentence):
     assert sentence in str(error.value)
 
 
-def test_margins_of_one_dataset(repository):
+def test_a_dataset_may_have_its_own_margins(repository):
     text = (repository / "params.yaml").read_text()
     text = text.replace("  datasets: {}", "  datasets: {demo: {mae: 0.5}}")
     (repository / "params.yaml").write_text(text)

@@ -1,4 +1,4 @@
-"""`dhmd gate` as a reviewer and a CI job call it."""
+"""Test `dhmd gate` as a reviewer and a CI job call it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ sys.exit(status)
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """HEAD is worse than HEAD~1, which equals HEAD~2."""
+    """Create a repository whose HEAD is worse than HEAD~1, which equals HEAD~2."""
     root = tmp_path_factory.mktemp("gate command")
     new_repository(root)
     write_params(root)
@@ -55,19 +55,19 @@ def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_exit_statuses(repository):
+def test_the_exit_status_is_the_verdict(repository):
     assert _run(repository, "--base", "HEAD~2", "--head", "HEAD~1").returncode == 0
     assert _run(repository, "--base", "HEAD~1").returncode == 1
     done = _run(repository, "--base", "nowhere")
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == (
         "dhmd gate: revision 'nowhere' is not in this clone, neither in Git nor as a DVC "
-        "experiment; fetch it, or choose another revision (a shallow clone has no older ones)"
+        "experiment; fetch it, or choose another revision (a shallow clone has no older revisions)"
     )
     assert _run(repository, "--json", "--markdown").returncode == 2
 
 
-def test_it_imports_no_heavy_module_and_takes_less_than_a_second(repository):
+def test_the_gate_imports_no_heavy_module_and_takes_less_than_a_second(repository):
     seconds = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

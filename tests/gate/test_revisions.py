@@ -1,4 +1,4 @@
-"""Which revisions the gate compares: Git's, DVC's experiments, the workspace."""
+"""Test which revisions the gate compares: Git revisions, DVC experiments, the workspace."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_default_is_the_workspace_against_the_merge_base(repository):
     assert (result.exit_status, result.base) == (1, f"merge base with main ({base[:10]})")
 
 
-def test_on_the_main_branch_the_workspace_is_compared_with_its_last_commit(repository):
+def test_the_workspace_is_compared_with_the_last_commit_on_the_main_branch(repository):
     write_metrics(repository, WORSE)
     head = commit_all(repository)
     result = run_gate(repository)
@@ -67,13 +67,13 @@ def test_experiments_are_found_by_name(repository):
         run_gate(repository, head="EXEC_HEAD")
 
 
-def test_among_experiments_of_one_name_the_one_of_this_commit_is_used(repository):
+def test_the_experiment_of_this_commit_is_preferred_to_others_of_its_name(repository):
     experiment(repository, "twice", 0.9)
     first = git(repository, "rev-parse", "HEAD")
     commit_all(repository)
-    here = experiment(repository, "twice", 0.3)
+    sha = experiment(repository, "twice", 0.3)
     result = run_gate(repository, head="twice")
-    assert (result.exit_status, result.head) == (0, f"experiment twice ({here[:10]})")
+    assert (result.exit_status, result.head) == (0, f"experiment twice ({sha[:10]})")
     commit_all(repository)
     with pytest.raises(DhmdError, match=f"several experiments .* from the commits .*{first[:10]}"):
         run_gate(repository, head="twice")
@@ -82,7 +82,7 @@ def test_among_experiments_of_one_name_the_one_of_this_commit_is_used(repository
     assert run_gate(repository, head="twice").head.startswith("twice (")
 
 
-def test_a_project_in_a_subdirectory_of_the_repository(tmp_path):
+def test_the_project_may_be_a_subdirectory_of_the_repository(tmp_path):
     new_repository(tmp_path)
     root = tmp_path / "sub"
     root.mkdir()
@@ -93,7 +93,7 @@ def test_a_project_in_a_subdirectory_of_the_repository(tmp_path):
     assert run_gate(root, base="HEAD").exit_status == 0
 
 
-def test_revisions_that_do_not_exist(repository):
+def test_an_unknown_revision_is_an_error(repository):
     for name in ("nowhere", "--help", "HEAD~9"):
         with pytest.raises(DhmdError, match="is not in this clone"):
             run_gate(repository, base=name)
@@ -103,7 +103,7 @@ def test_revisions_that_do_not_exist(repository):
     assert run_gate(repository, base="trunk").exit_status == 0
 
 
-def test_outside_git_and_without_a_common_commit(repository, tmp_path):
+def test_a_missing_repository_or_common_commit_is_an_error(repository, tmp_path):
     write_params(tmp_path)
     for base in (None, "HEAD"):
         with pytest.raises(DhmdError, match="the command needs a Git repository"):

@@ -42,12 +42,12 @@ class Pipeline:
         return folder
 
     def outputs(self, name: str = "prediction") -> dict[str, Array]:
-        """Return segment id -> predictions of the train stage, shape [S, …]."""
+        """Return a dict that maps each segment id to its predictions [S, …] of the train stage."""
         values = self._dataset(name)
         return dict(zip(self._ids(), values.swapaxes(0, 1), strict=True))
 
     def codes(self, space: str) -> dict[str, Array]:
-        """Return segment id -> code activations of the first seed, shape [M, K]."""
+        """Return a dict that maps each segment id to its first seed's code activations [M, K]."""
         return dict(zip(self._ids(), self._dataset(f"codes/{space}"), strict=True))
 
     def _ids(self) -> list[str]:

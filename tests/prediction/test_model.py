@@ -46,7 +46,9 @@ def test_the_training_files_give_the_predictions_of_the_pipeline(
     np.testing.assert_allclose(explained.outputs["prediction"], expected[corpus.ids[3]], atol=1e-5)
 
 
-def test_unaligned_classification(trained_classes: Pipeline, tmp_path: Path) -> None:
+def test_an_unaligned_classification_gives_the_predictions_of_the_pipeline(
+    trained_classes: Pipeline, tmp_path: Path
+) -> None:
     folder = trained_classes.inputs(tmp_path / "new", "words", "vectors", "visual")
     labels = trained_classes.raw / "labels.csd"
     table = Model(trained_classes.model).predict(folder, segments=labels)
@@ -95,7 +97,9 @@ def test_words_that_would_be_cut_off_are_an_error_unless_allowed(
     assert outputs.utterances.cut[0] == 0
 
 
-def test_segments_from_csv_equal_those_from_labels(trained: Pipeline, tmp_path: Path) -> None:
+def test_segments_from_a_csv_file_equal_those_from_the_labels(
+    trained: Pipeline, tmp_path: Path
+) -> None:
     folder, lines = trained.inputs(tmp_path / "new"), ["end,video,start,remark"]
     with open_sequence(trained.raw / "labels.csd") as labels:
         for video in labels.ids:

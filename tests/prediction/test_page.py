@@ -1,4 +1,4 @@
-"""The page of predictions in a browser: offline, without errors, for any words."""
+"""Test the page of predictions in a browser: offline, without errors, for any words."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def embedded(page: Path) -> dict[str, Any]:
 
 
 def predict(pipeline: Pipeline, folder: Path, *media: Path) -> tuple[Any, Path]:
-    """Predict the training files, and return the table and the page."""
+    """Run the model on the training files; return the table and the path of the page."""
     model = Model(pipeline.model, "cpu")
     outputs = model.run(folder, truncate=True)
     page = folder.parent / "page.html"
@@ -43,7 +43,7 @@ def predict(pipeline: Pipeline, folder: Path, *media: Path) -> tuple[Any, Path]:
     return outputs.table(), page
 
 
-def hostile(pipeline: Pipeline, folder: Path) -> Path:
+def copy_with_hostile_words(pipeline: Pipeline, folder: Path) -> Path:
     """Copy the training files, with words that would end a script element."""
     pipeline.inputs(folder)
 
@@ -55,7 +55,7 @@ def hostile(pipeline: Pipeline, folder: Path) -> Path:
     return folder
 
 
-def tone(path: Path) -> Path:
+def write_silence(path: Path) -> Path:
     """Write a second of silence."""
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 8000, 8000, "NONE", ""))
@@ -79,7 +79,7 @@ def test_the_page_plays_media_files_next_to_the_input(
     folder, page = trained.inputs(tmp_path / "new"), tmp_path / "out" / "page.html"
     page.parent.mkdir()
     video = Model(trained.model, "cpu").read(folder, truncate=True).ids[0].partition("[")[0]
-    tone(folder / f"{video}.wav")
+    write_silence(folder / f"{video}.wav")
     command = ["predict", str(folder), "--model", str(trained.model), "--truncate"]
     assert main([*command, "--html", str(page)]) == 0
     assert capsys.readouterr().out.startswith(f"wrote {page}: a page of ")
@@ -89,8 +89,8 @@ def test_the_page_plays_media_files_next_to_the_input(
 
 
 @needs_chromium
-def test_a_regression(trained: Pipeline, tmp_path: Path) -> None:
-    table, page = predict(trained, hostile(trained, tmp_path / "new"))
+def test_the_page_of_a_regression_explains_a_segment(trained: Pipeline, tmp_path: Path) -> None:
+    table, page = predict(trained, copy_with_hostile_words(trained, tmp_path / "new"))
     with chromium(tmp_path / "profile") as browser:
         browser.open(page)
         assert browser.evaluate(SEGMENTS) == len(table)
@@ -107,15 +107,17 @@ def test_a_regression(trained: Pipeline, tmp_path: Path) -> None:
         browser.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowLeft")
         assert browser.evaluate(DETAILS).startswith(table.index[-2])
         assert browser.evaluate("document.title") == "Predictions"
-        offline(browser, page)
+        check_offline(browser, page)
 
 
 @needs_chromium
-def test_a_classification_with_audio(trained_classes: Pipeline, tmp_path: Path) -> None:
+def test_the_page_of_a_classification_plays_audio(
+    trained_classes: Pipeline, tmp_path: Path
+) -> None:
     folder = trained_classes.inputs(tmp_path / "new", "words", "vectors", "visual")
     (tmp_path / "media").mkdir()
     video = Model(trained_classes.model, "cpu").read(folder, truncate=True).ids[0].partition("[")[0]
-    sound = tone(tmp_path / "media" / f"{video}.wav")
+    sound = write_silence(tmp_path / "media" / f"{video}.wav")
     table, page = predict(trained_classes, folder, sound.parent)
     with chromium(tmp_path / "profile") as browser:
         browser.open(page)
@@ -127,7 +129,7 @@ def test_a_classification_with_audio(trained_classes: Pipeline, tmp_path: Path) 
         source = browser.evaluate("document.querySelector('audio').getAttribute('src')")
         assert source == f"media/{video}.wav"
         wait_for(browser, "document.querySelector('audio').duration > 0.9")
-        offline(browser, page, sound)
+        check_offline(browser, page, sound)
 
 
 @needs_chromium
@@ -168,7 +170,7 @@ def test_a_thousand_segments_stay_usable(tmp_path: Path) -> None:
             "[...document.querySelectorAll('.hit')].map(e => e.getBoundingClientRect().width)"
         )
         assert min(widths) > 3  # wide enough to click on; the timeline scrolls
-        offline(browser, page)
+        check_offline(browser, page)
 
 
 def test_media_are_found_by_name(tmp_path: Path) -> None:
@@ -178,7 +180,7 @@ def test_media_are_found_by_name(tmp_path: Path) -> None:
     assert files == {"a": tmp_path / "a.mp4", "b": tmp_path / "b.wav"}
 
 
-def offline(browser: Browser, page: Path, *media: Path) -> None:
+def check_offline(browser: Browser, page: Path, *media: Path) -> None:
     assert browser.errors == []
     assert set(browser.fetched(page)) == {path.as_uri() for path in media}
 

@@ -185,28 +185,28 @@ def test_videos_are_divided_at_pauses(tmp_path: Path) -> None:
 # Features
 
 
-def no_words(folder: Path) -> None:
+def replace_words_by_numbers(folder: Path) -> None:
     change(folder / "words.csd", lambda _, rows, times: (np.ones((len(rows), 1)), times))
 
 
-def words_as_audio(folder: Path) -> None:
+def replace_audio_by_words(folder: Path) -> None:
     (folder / "acoustic.csd").write_bytes((folder / "words.csd").read_bytes())
 
 
-def narrow(folder: Path) -> None:
+def remove_columns(folder: Path) -> None:
     change(folder / "visual.csd", lambda _, rows, times: (rows[:, :5], times))
 
 
-def renamed(folder: Path) -> None:
+def rename_a_column(folder: Path) -> None:
     change(folder / "visual.csd", names=lambda names: (names[0], "brow", *names[2:]))
 
 
-def cut(folder: Path) -> None:
+def truncate_text(folder: Path) -> None:
     content = (folder / "vectors.csd").read_bytes()
     (folder / "vectors.csd").write_bytes(content[: len(content) // 2])
 
 
-def uneven(folder: Path) -> None:
+def remove_columns_of_one_entry(folder: Path) -> None:
     change(
         folder / "visual.csd",
         lambda video, rows, times: (rows[:, :3] if video == "255224" else rows, times),
@@ -214,21 +214,27 @@ def uneven(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "sentence"),
+    ("damage", "sentence"),
     [
-        (no_words, r"words\.csd has numbers where the model expects words"),
-        (words_as_audio, r"acoustic\.csd has words where the model expects numbers for audio"),
-        (narrow, r"visual\.csd has 5 columns, but the model was trained on 28 columns of vision"),
-        (renamed, r"visual\.csd has 'brow' as column 1, but the model was trained on '"),
-        (cut, r"vectors\.csd: not a whole HDF5 file"),
-        (uneven, r"visual\.csd: entry '255224' has 3 columns of numbers"),
+        (replace_words_by_numbers, r"words\.csd has numbers where the model expects words"),
+        (
+            replace_audio_by_words,
+            r"acoustic\.csd has words where the model expects numbers for audio",
+        ),
+        (
+            remove_columns,
+            r"visual\.csd has 5 columns, but the model was trained on 28 columns of vision",
+        ),
+        (rename_a_column, r"visual\.csd has 'brow' as column 1, but the model was trained on '"),
+        (truncate_text, r"vectors\.csd: not a whole HDF5 file"),
+        (remove_columns_of_one_entry, r"visual\.csd: entry '255224' has 3 columns of numbers"),
     ],
 )
-def test_other_features_are_refused(
-    trained: Pipeline, tmp_path: Path, spoil: Callable[[Path], Any], sentence: str
+def test_features_that_do_not_fit_the_model_are_refused(
+    trained: Pipeline, tmp_path: Path, damage: Callable[[Path], Any], sentence: str
 ) -> None:
     folder = trained.inputs(tmp_path / "new")
-    spoil(folder)
+    damage(folder)
     with pytest.raises(DhmdError, match=sentence):
         Model(trained.model).run(folder)
 

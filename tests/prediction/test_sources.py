@@ -143,7 +143,7 @@ def test_unusable_inputs_are_refused_in_one_sentence(
         ),
         (words_model, [path, tmp_path / "other" / "talk.srt"], "have the same name"),
         (words_model, [tmp_path / "other", tmp_path], "is a second folder"),
-        (words_model, pd.DataFrame({"a": [1]}), "the column text .*; it has a"),
+        (words_model, pd.DataFrame({"a": [1]}), "the column text .*; its columns are a"),
         (words_model, pd.DataFrame({"word": ["so"]}), "the words of text has no column start"),
         (
             words_model,

@@ -1,4 +1,4 @@
-"""The predicted sign of twenty sentences with clear sentiment, chosen before the first run."""
+"""Test the predicted sign of twenty clear sentences, which were chosen before the first run."""
 
 from __future__ import annotations
 

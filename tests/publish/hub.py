@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub: the part of its HTTP API that up- and downloads use."""
+"""A fake Hugging Face hub with the part of its HTTP API that uploads and downloads use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHA = "a" * 40  # of the only commit
 
 
 class Hub(ThreadingHTTPServer):
-    """Repositories by name, each with its files; served on loopback."""
+    """A local server of repositories, each a dict of files by name."""
 
     daemon_threads = True
 

@@ -26,7 +26,7 @@ __all__ = ["one_thread", "trained", "trained_classes"]
 
 @pytest.fixture
 def project(trained: Pipeline, tmp_path: Path) -> Path:
-    """A repository with the dataset's config and its evaluation."""
+    """Create a repository with the dataset config and the evaluation of the trained model."""
     root = tmp_path / "project"
     (root / "recipes").mkdir(parents=True)
     config = as_json(recipe("regression", provenance="Three friends, who gave their consent."))
@@ -83,7 +83,7 @@ def test_a_model_from_the_hub_predicts_the_same_bits(
     assert len({(project / f"{number}.csv").read_bytes() for number in range(len(names))}) == 1
 
 
-def test_a_model_that_is_not_on_the_hub_is_a_short_error(tmp_path: Path) -> None:
+def test_the_error_for_a_model_that_is_not_on_the_hub_is_one_line(tmp_path: Path) -> None:
     with running_hub() as hub:
         hub.files["me/other"] = {"config.json": b"{}"}
         commands = [["predict", "x.srt", "--model", name] for name in ("me/none", "me/other")]

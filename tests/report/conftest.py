@@ -10,8 +10,8 @@ from tests.report.corpora import DatasetOptions, DatasetPaths, make_dataset
 
 
 @pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> DatasetPaths:
-    """A generated regression corpus of three modalities, with words, variants and both spaces."""
+def toy_paths(tmp_path_factory: pytest.TempPathFactory) -> DatasetPaths:
+    """Write a dataset with three modalities, words, variants and both spaces, and its report."""
     paths = make_dataset(tmp_path_factory.mktemp("toy"), DatasetOptions())
     paths.write_report()
     return paths

@@ -1,4 +1,4 @@
-"""The page in a browser: visible figures, explanations on a click, no requests."""
+"""Test the page in a browser: visible figures, explanations on a click, no requests."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ return {
 })()"""
 
 
-def test_the_page_in_light_and_dark(toy: DatasetPaths, tmp_path: Path) -> None:
-    page = toy.report / "index.html"
-    count = len(list((toy.report / "pictures").iterdir()))
+def test_the_page_is_legible_in_light_and_dark(toy_paths: DatasetPaths, tmp_path: Path) -> None:
+    page = toy_paths.report / "index.html"
+    count = len(list((toy_paths.report / "pictures").iterdir()))
     grounds = []
     with chromium(tmp_path / "profile") as browser:
         for dark, width in ((False, 1180), (True, 600)):
@@ -50,8 +50,10 @@ def test_the_page_in_light_and_dark(toy: DatasetPaths, tmp_path: Path) -> None:
     assert grounds[0] > 0.9 > 0.1 > grounds[1]
 
 
-def test_single_utterances(toy: DatasetPaths, tmp_path: Path) -> None:
-    page = toy.report / "index.html"
+def test_utterances_are_sorted_filtered_and_explained(
+    toy_paths: DatasetPaths, tmp_path: Path
+) -> None:
+    page = toy_paths.report / "index.html"
     segments = "document.querySelectorAll('.segment').length"
     errors = "[...document.querySelectorAll('.rows tr')].map(r => Number(r.cells[4].textContent))"
     with chromium(tmp_path / "profile") as browser:

@@ -1,4 +1,4 @@
-"""reports/<dataset>/: complete, reproducible, for every kind of dataset."""
+"""Test that reports/<dataset>/ is complete and reproducible for every kind of dataset."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def check_report(paths: DatasetPaths, expected: set[str]) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_of_dataset(tmp_path: Path, name: str) -> None:
+def test_every_kind_of_dataset_has_a_report(tmp_path: Path, name: str) -> None:
     options, expected, sentences = KINDS[name]
     paths = make_dataset(tmp_path, options)
     paths.write_report()
@@ -127,9 +127,9 @@ def test_every_kind_of_dataset(tmp_path: Path, name: str) -> None:
         assert sentence in text
 
 
-def test_the_whole_report(toy: DatasetPaths) -> None:
-    check_report(toy, ALWAYS | SPACES | ABLATED | MISSING | GENERATED)
-    page = page_of(toy)
+def test_the_report_has_all_sections(toy_paths: DatasetPaths) -> None:
+    check_report(toy_paths, ALWAYS | SPACES | ABLATED | MISSING | GENERATED)
+    page = page_of(toy_paths)
     sections = [values["id"] for tag, values in page.elements if tag == "section"]
     names = "results ablations missing graph dictionaries features predictions utterances "
     names += "training data"
@@ -144,12 +144,12 @@ def test_the_whole_report(toy: DatasetPaths) -> None:
         assert colour not in page.text  # replaced by CSS variables
 
 
-def test_the_headline_names_the_best_baseline(toy: DatasetPaths, tmp_path: Path) -> None:
+def test_the_headline_names_the_best_baseline(toy_paths: DatasetPaths, tmp_path: Path) -> None:
     trained = make_dataset(
         tmp_path, DatasetOptions(name="toy", variants=("mult", "gru"), generated=False)
     )
     trained.write_report()
-    for paths in (toy, trained):
+    for paths in (toy_paths, trained):
         means = {}
         for file, key in (("unimodal", "modality"), ("ablations", "variant")):
             by_name: dict[str, list[float]] = {}
@@ -176,8 +176,8 @@ def test_the_headline_names_the_best_baseline(toy: DatasetPaths, tmp_path: Path)
         assert "than the median label" in headline
 
 
-def test_words_stay_text(toy: DatasetPaths) -> None:
-    page = page_of(toy)
+def test_words_are_never_markup(toy_paths: DatasetPaths) -> None:
+    page = page_of(toy_paths)
     text = " ".join(page.words)
     for word in SPECIAL_WORDS:
         assert word in text
@@ -185,9 +185,9 @@ def test_words_stay_text(toy: DatasetPaths) -> None:
     assert "<no words>" in text
 
 
-def test_single_utterances_are_what_was_predicted(toy: DatasetPaths) -> None:
-    (view,) = views(toy)
-    with (toy.metrics / "details" / "predictions.csv").open(encoding="utf-8") as stream:
+def test_single_utterances_are_what_was_predicted(toy_paths: DatasetPaths) -> None:
+    (view,) = views(toy_paths)
+    with (toy_paths.metrics / "details" / "predictions.csv").open(encoding="utf-8") as stream:
         rows = {row["id"]: row for row in csv.DictReader(stream)}
     items = {item["id"]: item for item in view["items"]}
     assert {item["split"] for item in items.values()} == set(SIZES)
@@ -211,12 +211,12 @@ def views(paths: DatasetPaths) -> list[dict[str, Any]]:
     return [block["view"] for block in blocks if block["kind"] == "utterances"]
 
 
-def test_the_same_bytes_again(toy: DatasetPaths, tmp_path: Path) -> None:
-    again = DatasetPaths(tmp_path, toy.name)
+def test_the_same_inputs_give_the_same_bytes(toy_paths: DatasetPaths, tmp_path: Path) -> None:
+    again = DatasetPaths(tmp_path, toy_paths.name)
     for attribute in ("aligned", "pretrained", "models", "metrics"):
         target = getattr(again, attribute)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(getattr(toy, attribute))
+        target.symlink_to(getattr(toy_paths, attribute))
     # Neither the hash seed of the process nor the user's matplotlibrc changes the bytes.
     (tmp_path / "matplotlibrc").write_text("font.size: 20\naxes.grid: True\n")
     code = (
@@ -230,35 +230,35 @@ def test_the_same_bytes_again(toy: DatasetPaths, tmp_path: Path) -> None:
         check=True,
         env={"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "HOME": str(tmp_path)},
     )
-    first, second = files_of(toy.report), files_of(again.report)
+    first, second = files_of(toy_paths.report), files_of(again.report)
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
 
 
-def test_plots_have_the_columns_that_dvc_draws(toy: DatasetPaths) -> None:
+def test_plots_have_the_columns_that_dvc_draws(toy_paths: DatasetPaths) -> None:
     stages: Any = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))
     names = set()
     for entry in stages["stages"]["report"]["plots"]:
         ((path, options),) = entry.items()
         name = path.rpartition("/")[2]
         names.add(name)
-        with open(toy.report / "plots" / name, newline="", encoding="utf-8") as stream:
+        with open(toy_paths.report / "plots" / name, newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
             rows = list(reader)
         assert {options["x"], options["y"]} <= set(reader.fieldnames or ()), name
         assert rows, name
-    assert names == {path.name for path in (toy.report / "plots").iterdir()}
+    assert names == {path.name for path in (toy_paths.report / "plots").iterdir()}
 
 
-def test_files_of_different_runs_are_named(toy: DatasetPaths, tmp_path: Path) -> None:
+def test_files_of_different_runs_are_named(toy_paths: DatasetPaths, tmp_path: Path) -> None:
     other = make_dataset(
         tmp_path, DatasetOptions(modalities=("text",), variants=(), seeds=(1, 2), random_seed=8)
     )
     retrained = make_dataset(
         tmp_path / "again", DatasetOptions(modalities=("text",), variants=(), random_seed=8)
     )
-    assert_error(other, "run the evaluate stage again", metrics=toy.metrics)
-    assert_error(other, "run the train stage again", models=toy.models)
+    assert_error(other, "run the evaluate stage again", metrics=toy_paths.metrics)
+    assert_error(other, "run the train stage again", models=toy_paths.models)
     assert_error(other, r"has other seeds than .*run the evaluate stage", models=retrained.models)
     seeds, edges = (other.metrics / "details" / name for name in ("seeds.csv", "edges.json"))
     original = seeds.read_text("utf-8")

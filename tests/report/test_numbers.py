@@ -1,4 +1,4 @@
-"""The numbers in the figures, against loops and hand calculations."""
+"""Compare the numbers in the figures with loops and hand calculations."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_used_codes_leave_out_dead_ones() -> None:
     assert mean_activation(codes, np.zeros_like(present)).tolist() == [0] * 5
 
 
-def test_groups_are_signs_or_classes() -> None:
+def test_label_groups_are_signs_or_classes() -> None:
     groups = data([1.0, 1.0, 0.0, -1.0, -2.0]).label_groups()
     assert {name: int(mask.sum()) for name, mask in groups.items()} == {
         "negative": 2,
@@ -63,7 +63,7 @@ def test_groups_are_signs_or_classes() -> None:
     assert {n: int(mask.sum()) for n, mask in classes.label_groups().items()} == {"no": 1, "yes": 2}
 
 
-def test_confusion_in_seven_classes_rounds_as_acc7() -> None:
+def test_confusion_counts_round_labels_like_acc7() -> None:
     labels = [-2.6, 0.5, 1.5, 3.0]
     values = [[-3.4, 0.49, 2.5, 2.6], [-2.4, -0.6, 1.4, 9.0]]
     counts = confusion_counts(data(labels, values))
@@ -88,7 +88,7 @@ def test_a_narrower_range_has_fewer_classes() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.99), st.booleans()), min_size=1, max_size=40))
-def test_calibration_error_against_a_loop(pairs: list[tuple[float, bool]]) -> None:
+def test_the_calibration_error_equals_a_loop(pairs: list[tuple[float, bool]]) -> None:
     probabilities = np.array([[p, 1 - p] for p, _ in pairs])
     labels = np.array([int(label) for _, label in pairs])
     bins: dict[int, list[tuple[float, bool]]] = {}
@@ -132,14 +132,14 @@ def test_principal_components_keep_distances_of_planar_points() -> None:
     assert again[::-1] == pytest.approx(points)
 
 
-def test_principal_components_of_equal_points() -> None:
+def test_principal_components_of_equal_points_are_zero() -> None:
     points, share = principal_plane(np.ones((4, 3)))
     assert points == pytest.approx(np.zeros((4, 2)))
     assert share.tolist() == [0, 0]
     assert principal_plane(np.arange(5.0)[:, None])[0].shape == (5, 2)
 
 
-def test_titles_and_numbers() -> None:
+def test_titles_and_numbers_are_formatted() -> None:
     assert panel_title("valid/mae") == "validation MAE"
     assert panel_title("train/gd_homogeneous") == "distillation (homo)"
     assert panel_title("lr") == "learning rate"
@@ -148,5 +148,5 @@ def test_titles_and_numbers() -> None:
     assert format_mean(seed_statistics(pd.Series([1.0, 2.0]))) == "1.500 ± 0.707"
     assert format_mean(seed_statistics(pd.Series([1.0]))) == "1.000"
     assert format_mean(seed_statistics(pd.Series([1.0, np.nan]))) == "-"
-    note = data([0.0], [[0.0]] * 3).note(seeds=1)
+    note = data([0.0], [[0.0]] * 3).note(num_seeds=1)
     assert note == "toy · test, n = 1 utterances · first of 3 seeds"

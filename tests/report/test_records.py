@@ -52,7 +52,7 @@ def test_a_run_that_succeeds_leaves_a_record(tmp_path: Path) -> None:
     assert record.machine
 
 
-def test_a_run_that_fails_leaves_none(tmp_path: Path) -> None:
+def test_a_run_that_fails_leaves_no_record(tmp_path: Path) -> None:
     with pytest.raises(DhmdError), recorded(Run(tmp_path)):
         raise DhmdError("no")
     assert not (tmp_path / RECORDS).exists()

@@ -44,8 +44,8 @@ BASE = Record(
 
 
 @pytest.fixture(scope="module")
-def repository(toy: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two datasets; demo has a dataset config and a record of its training."""
+def repository(toy_paths: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Create a repository with two datasets; only `demo` has a dataset config and a record."""
     root = tmp_path_factory.mktemp("site")
     options = DatasetOptions(
         name="demo", variants=(), seeds=(1, 2), modalities=("text",), words=False
@@ -53,7 +53,7 @@ def repository(toy: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> P
     demo = make_dataset(root, options)
     demo.write_report()
     for part in ("metrics", "reports"):
-        shutil.copytree(toy.root / part / toy.name, root / part / toy.name)
+        shutil.copytree(toy_paths.root / part / toy_paths.name, root / part / toy_paths.name)
     (root / "params.yaml").write_text("")
     (root / "recipes").mkdir()
     shutil.copy(ROOT / "recipes" / "demo.yaml", root / "recipes")
@@ -71,7 +71,7 @@ def repository(toy: DatasetPaths, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def copy(repository: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
+    """Copy the repository for a test that changes it."""
     shutil.copytree(repository, tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -80,7 +80,7 @@ def own_page(root: Path, name: str) -> Page:
     return Page((root / "reports" / name / "index.html").read_text("utf-8"))
 
 
-def test_two_datasets_in_one_page(copy: Path) -> None:
+def test_one_page_has_two_datasets(copy: Path) -> None:
     # The partial output of a killed `report` stage is not a report.
     shutil.copytree(copy / "reports/toy", copy / "reports/.partial-0123456789ab-toy")
     assert reported_datasets(copy) == ["demo", "toy"]
@@ -120,7 +120,7 @@ def test_stale_figures_are_marked(copy: Path) -> None:
     path.write_text(path.read_text("utf-8") + "\n")
     (copy / "dvc.lock").unlink()
     html, (warning,) = build_site(copy, ["demo"])
-    assert warning.startswith("reports/demo was made from other metrics")
+    assert warning.startswith("reports/demo was made from different metrics")
     page = Page(html)
     assert sum(values.get("class") == "warn" for _, values in page.elements) == 2  # and no lock
 
@@ -134,14 +134,14 @@ def test_missing_and_broken_reports_are_named(copy: Path) -> None:
     with pytest.raises(DhmdError, match=r"metrics\.json does not exist, but reports/demo does"):
         build_site(copy, ["demo"])
     report.write_text("{}")
-    with pytest.raises(DhmdError, match="was written by another version; run dvc repro"):
+    with pytest.raises(DhmdError, match="was written by a different version of dhmd"):
         build_site(copy, ["demo"])
     report.write_text("{")
     with pytest.raises(DhmdError, match=r"report\.json is not readable as JSON"):
         build_site(copy, ["demo"])
 
 
-def test_the_command(
+def test_the_command_writes_the_page(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(copy)
@@ -171,7 +171,7 @@ def test_the_page_of_all_datasets_does_not_import_matplotlib() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_an_output_is_found_by_its_md5_not_by_the_newest_run() -> None:
+def test_a_record_is_found_by_its_md5_not_by_its_time() -> None:
     newer = replace(BASE, start="2026-02-01T00:00:00+00:00", outputs={"models/demo": "bbb.dir"})
     other = replace(BASE, dataset="mosi", start="2026-03-01T00:00:00+00:00")
     records = [other, newer, BASE]
@@ -180,7 +180,7 @@ def test_an_output_is_found_by_its_md5_not_by_the_newest_run() -> None:
     assert find_record("align", "demo", records, {}) == (None, False)
 
 
-def test_of_several_outputs_all_must_fit() -> None:
+def test_a_record_matches_only_if_all_its_outputs_match() -> None:
     record = replace(BASE, outputs={"a": "1", "b": "2", "big": None})
     assert record.produced({"a": "1", "b": "2"})
     assert not record.produced({"a": "1", "b": "3"})

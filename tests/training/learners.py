@@ -58,16 +58,16 @@ class Recorder(Observer):
         self.outputs: list[Path] = []
         self.stop_after, self.resumed_epoch = stop_after, 0
 
-    def started(self, training: TrainingInfo) -> None:
+    def on_start(self, training: TrainingInfo) -> None:
         self.starts.append((training.stage, tuple(training.members), training.resumed_epoch))
         self.resumed_epoch = training.resumed_epoch
 
-    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+    def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
         self.epochs.append((epoch, {name: dict(row) for name, row in rows.items()}))
         if len(self.epochs) == self.stop_after:
             raise KeyboardInterrupt
 
-    def finished(self, outputs: Path) -> None:
+    def on_finish(self, outputs: Path) -> None:
         self.outputs.append(outputs)
 
 

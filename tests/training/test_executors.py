@@ -156,8 +156,8 @@ def test_workers_train_variants_of_different_structure(
 class WorkerKiller(Recorder):
     """Kills a worker process after the first epoch."""
 
-    def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-        super().epoch(epoch, rows)
+    def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+        super().on_epoch(epoch, rows)
         if epoch == 1:
             os.kill(children()[0], signal.SIGKILL)
 
@@ -314,8 +314,8 @@ def test_a_second_process_waits_for_the_same_task(task: Task) -> None:
     thread = threading.Thread(target=run_task, args=(task, second))
 
     class SecondProcess(Recorder):
-        def epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
-            first.epoch(epoch, rows)
+        def on_epoch(self, epoch: int, rows: Mapping[str, Mapping[str, float]]) -> None:
+            first.on_epoch(epoch, rows)
             if epoch == 1:
                 thread.start()
 

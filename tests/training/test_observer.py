@@ -16,29 +16,29 @@ ROWS = {"seed-1": {"valid/mae": 1.0}}
 
 
 def send_events(observer: Observer) -> None:
-    observer.started(TRAINING)
-    observer.epoch(4, ROWS)
-    observer.finished(Path("models/demo"))
+    observer.on_start(TRAINING)
+    observer.on_epoch(4, ROWS)
+    observer.on_finish(Path("models/demo"))
 
 
 def test_events_reach_all_observers_in_order() -> None:
     mock = Mock()
     send_events(ManyObservers(mock.first, Observer(), mock.second))
     assert mock.mock_calls == [
-        call.first.started(TRAINING),
-        call.second.started(TRAINING),
-        call.first.epoch(4, ROWS),
-        call.second.epoch(4, ROWS),
-        call.first.finished(Path("models/demo")),
-        call.second.finished(Path("models/demo")),
+        call.first.on_start(TRAINING),
+        call.second.on_start(TRAINING),
+        call.first.on_epoch(4, ROWS),
+        call.second.on_epoch(4, ROWS),
+        call.first.on_finish(Path("models/demo")),
+        call.second.on_finish(Path("models/demo")),
     ]
 
 
 def test_the_log_has_one_line_per_epoch() -> None:
     lines: list[str] = []
     observer = LogObserver(lines.append)
-    observer.started(TrainingInfo("train", ["seed-1", "seed-2", "seed-3"]))
-    observer.epoch(
+    observer.on_start(TrainingInfo("train", ["seed-1", "seed-2", "seed-3"]))
+    observer.on_epoch(
         7,
         {
             "seed-1": {"train/task": 1.0, "valid/mae": 0.5, "valid/corr": 0.1},
@@ -72,8 +72,8 @@ def test_the_log_has_one_line_per_epoch() -> None:
 def test_the_log_names_variants_and_seeds(members: list[str], rows: list[str], text: str) -> None:
     lines: list[str] = []
     observer = LogObserver(lines.append)
-    observer.started(TrainingInfo("ablate", members))
-    observer.epoch(1, {name: {} for name in rows})
+    observer.on_start(TrainingInfo("ablate", members))
+    observer.on_epoch(1, {name: {} for name in rows})
     assert f"  {text}  " in lines[0]
 
 
@@ -87,7 +87,7 @@ def test_the_log_names_the_resumed_epoch() -> None:
 def test_a_mean_without_finite_values_is_nan() -> None:
     lines: list[str] = []
     observer = LogObserver(lines.append)
-    observer.epoch(1, {"seed-1": {"train/total": math.inf}})
+    observer.on_epoch(1, {"seed-1": {"train/total": math.inf}})
     assert "train/total nan" in lines[0]
 
 

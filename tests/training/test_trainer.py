@@ -51,7 +51,7 @@ def test_a_member_keeps_its_best_weights_and_stops_early(tmp_path: Path) -> None
 def test_a_stopped_member_is_not_updated(tmp_path: Path) -> None:
     learner = DriftingLearner([1.0, -1.0])
     recorder, positions = Recorder(), []
-    recorder.epoch = lambda *_: positions.append(learner.position_E.tolist())  # type: ignore[method-assign]
+    recorder.on_epoch = lambda *_: positions.append(learner.position_E.tolist())  # type: ignore[method-assign]
     settings = {"epochs": 9, "early_stop": 2, "plateau_patience": 99, "weight_decay": 0.1}
     trainer_of(learner, 9.0, tmp_path / "s", recorder, **settings).run()
     assert len({position for _, position in positions[2:]}) == 1

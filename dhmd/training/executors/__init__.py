@@ -151,7 +151,9 @@ class _GroupReport:
             for waiting in self._epochs.values():
                 if waiting and waiting[0][0] == first:
                     rows |= waiting.popleft()[1]
-            self._observer.epoch(first, {name: rows[name] for name in self._names if name in rows})
+            self._observer.on_epoch(
+                first, {name: rows[name] for name in self._names if name in rows}
+            )
 
     def _new_events(self, folder: Path, path: Path) -> list[dict[str, Any]]:
         """Return the events that were added to a file since the last call."""

@@ -1,4 +1,4 @@
-"""The distillation study: summaries by hand, and a small study that is interrupted."""
+"""Test summaries of the distillation study, and a small study that is interrupted."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dhmd.base.errors import DhmdError
 ROOT = Path(__file__).parents[3]
 
 
-def result(full: float, gap: float, seeds: int = 2) -> dict[str, Any]:
+def result(full: float, gap: float, num_seeds: int = 2) -> dict[str, Any]:
     """Return scores on a corpus where all variants are worse than the full model by `gap`."""
     scores = {
-        name: {"mae": [full + gap] * seeds, "truth": [full / 2 + gap] * seeds}
+        name: {"mae": [full + gap] * num_seeds, "truth": [full / 2 + gap] * num_seeds}
         for name in COMPARISONS
     }
-    scores["full"] = {"mae": [full - 0.1, full + 0.1][:seeds], "truth": [full / 2] * seeds}
+    scores["full"] = {"mae": [full - 0.1, full + 0.1][:num_seeds], "truth": [full / 2] * num_seeds}
     meaning = {"edges": {"homogeneous": {"rank_correlation": {"text": full, "audio": None}}}}
     return {**scores, "trivial": {"median": 2.0}, "oracle": 0.5, "meaning": meaning}
 
@@ -71,11 +71,11 @@ def test_only_variants_that_need_a_narrow_interval_have_several_seeds(small: Pat
 
 def test_one_corpus_has_no_interval(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match=r"at least 2 per regime: raise --corpora"):
-        run_study(tmp_path, corpora={"noisy": 1}, seeds=[1], processes=1)
+        run_study(tmp_path, corpora={"noisy": 1}, seeds=[1], num_processes=1)
 
 
 def test_an_interrupted_study_resumes_with_the_same_results(small: Path) -> None:
-    first = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
+    first = run_study(small, corpora={"audio": 2}, seeds=[1], num_processes=1)
     assert first["audio"]["scores"]["median"] > first["audio"]["scores"]["oracle"]
     meaning = first["audio"]["meaning"]
     assert set(meaning) == {"edges", "dictionary", "probes", "leading_probes"}
@@ -88,7 +88,7 @@ def test_an_interrupted_study_resumes_with_the_same_results(small: Path) -> None
     content["oracle"] += 1.0  # shows that the stored result is read
     stored[0].write_text(json.dumps(content), "utf-8")
     stored[1].unlink()
-    second = run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
+    second = run_study(small, corpora={"audio": 2}, seeds=[1], num_processes=1)
     oracle = second["audio"]["scores"].pop("oracle")
     assert oracle == pytest.approx(first["audio"]["scores"].pop("oracle") + 0.5, abs=1e-5)
     assert second == first
@@ -100,7 +100,7 @@ def test_the_error_for_a_truncated_result_names_the_file(small: Path) -> None:
         task.result.parent.mkdir(parents=True, exist_ok=True)
         task.result.write_text('{"full": ', "utf-8")
     with pytest.raises(DhmdError, match=r"audio-3000\.json cannot be read: delete it"):
-        run_study(small, corpora={"audio": 2}, seeds=[1], processes=1)
+        run_study(small, corpora={"audio": 2}, seeds=[1], num_processes=1)
 
 
 def test_tasks_alternate_regimes_and_depend_on_the_seeds(small: Path) -> None:

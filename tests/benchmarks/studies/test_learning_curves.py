@@ -127,28 +127,28 @@ def test_the_page_has_intervals_and_marks_those_that_exclude_zero(tmp_path: Path
 
 
 @pytest.mark.usefixtures("small")
-def test_a_small_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_small_study_runs_and_resumes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("VALIDATION", "TEST", "TUNING_VALIDATION"):
         monkeypatch.setattr(study, name, 12)
     monkeypatch.setattr(study, "UPDATES", {40: 1})
-    form = study.Form(
+    design = study.Design(
         name="small",
         candidates=("recipe", "batch_32"),
         tuning_corpora=1,
         tuning={("interaction", 40): ("fast",)},
-        groups=(study.Group(regime="interaction", size=40, models="fast", count=2),),
+        groups=(study.Group(regime="interaction", size=40, models="fast", num_corpora=2),),
         seeds=(1,),
         minutes=0,
     )
     key = study._key(tmp_path)
-    tuning = study.tuning_tasks(tmp_path, form, key)
+    tuning = study.tuning_tasks(tmp_path, design, key)
     for tuning_task in tuning:
         study.run_training(tuning_task)
     tuned = study.choose(
         [(tuning_task, json.loads(tuning_task.result.read_text())) for tuning_task in tuning]
     )
     assert set(tuned["interaction"]["40"]) == set(study.FAST["interaction"])
-    fresh = study.evaluation_tasks(tmp_path, form, key, tuned)
+    fresh = study.evaluation_tasks(tmp_path, design, key, tuned)
     assert [tuning_task.corpus for tuning_task in fresh] == [4000, 4001]
     study.run_training(fresh[0])
     assert not list(fresh[0].folder.glob("work-*"))
@@ -156,7 +156,7 @@ def test_a_small_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert set(models) == {*study.FAST["interaction"], "median", "ridge", "oracle"}
     # Past the time limit the second corpus is left out, and the first is read, not trained again.
     fresh[0].result.write_text(json.dumps(result(dhmd=7.0)))
-    last = study.run_study(tmp_path, form, processes=1)
+    last = study.run_study(tmp_path, design, num_processes=1)
     assert last["results"]["interaction"]["40"]["dhmd"]["mae_by_corpus"] == {"4000": 7.0}
 
 

@@ -1,4 +1,4 @@
-"""Arguments of `python -m benchmarks.studies`, and when it writes the page."""
+"""Test the arguments of `python -m benchmarks.studies`, and which runs write the page."""
 
 from __future__ import annotations
 

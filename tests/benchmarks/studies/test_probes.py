@@ -97,7 +97,7 @@ def test_each_modality_is_probed_for_its_own_exclusive_latent(corpus: Corpus) ->
     assert result["exclusive_from_homogeneous"] < 0.1
 
 
-def test_edge_correlations_are_spearmans_over_complete_test_utterances(corpus: Corpus) -> None:
+def test_edge_correlations_equal_spearmans_over_complete_test_utterances(corpus: Corpus) -> None:
     rng = np.random.default_rng(0)
     edges = rng.dirichlet(np.ones(3), size=(len(corpus.ids), 3)).transpose(0, 2, 1)
     result = edge_correlations(corpus, edges, MODALITIES)

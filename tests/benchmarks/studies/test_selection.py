@@ -102,8 +102,10 @@ def test_words_are_shuffled_within_their_utterances(repository: Path) -> None:
         shuffled += not np.array_equal(before, after)
     assert shuffled > 10
     assert np.array_equal(old.features["audio"].values, new.features["audio"].values)
-    with pytest.raises(DhmdError, match="--candidates: no candidate 'longer'; use some of rec"):
-        select(repository, "demo", models=["gru"], names=["longer"], seeds=(1,), processes=1)
+    with pytest.raises(
+        DhmdError, match="--candidates: 'longer' is not a candidate; choose from rec"
+    ):
+        select(repository, "demo", models=["gru"], names=["longer"], seeds=(1,), num_processes=1)
 
 
 def test_a_dataset_without_a_candidates_file_has_the_default_candidates(repository: Path) -> None:
@@ -164,20 +166,20 @@ def test_models_are_compared_with_their_selected_settings(repository: Path) -> N
 def test_invalid_candidates_are_refused(repository: Path, text: str, sentence: str) -> None:
     (repository / "recipes" / "candidates" / "demo.yaml").write_text(text, "utf-8")
     with pytest.raises(DhmdError, match=sentence):
-        select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
+        select(repository, "demo", models=["gru"], seeds=(1,), num_processes=1)
 
 
 def test_errors_name_the_missing_model_or_file(repository: Path) -> None:
-    with pytest.raises(DhmdError, match="--models: no model 'grue'; use some of dhmd, "):
-        select(repository, "demo", models=["grue"], seeds=(1,), processes=1)
+    with pytest.raises(DhmdError, match="--models: 'grue' is not a model; choose from dhmd, "):
+        select(repository, "demo", models=["grue"], seeds=(1,), num_processes=1)
     (repository / "data" / "aligned" / "demo.h5").unlink()
     with pytest.raises(DhmdError, match="run `dvc repro align@demo` first"):
-        select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
+        select(repository, "demo", models=["gru"], seeds=(1,), num_processes=1)
 
 
 def test_the_error_for_a_truncated_score_names_the_file(repository: Path) -> None:
-    select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
+    select(repository, "demo", models=["gru"], seeds=(1,), num_processes=1)
     for stored in (repository / ".dhmd" / "studies").rglob("*.json"):
         stored.write_text('{"valid": [', "utf-8")
     with pytest.raises(DhmdError, match=r"recipe-\w+\.json cannot be read: delete it"):
-        select(repository, "demo", models=["gru"], seeds=(1,), processes=1)
+        select(repository, "demo", models=["gru"], seeds=(1,), num_processes=1)

@@ -24,8 +24,8 @@ def killed(job: Job) -> None:
 
 
 def test_a_killed_process_ends_the_study_with_a_message(tmp_path: Path) -> None:
-    with pytest.raises(DhmdError, match=r"was killed.*run it again, with fewer --processes"):
-        run_missing([Job(tmp_path / "a.json")], killed, "jobs", processes=2)
+    with pytest.raises(DhmdError, match=r"was killed.*run the study again with fewer --processes"):
+        run_missing([Job(tmp_path / "a.json")], killed, "jobs", num_processes=2)
 
 
 def test_the_code_key_depends_on_names_and_contents(

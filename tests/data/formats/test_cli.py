@@ -15,7 +15,7 @@ import yaml
 from dhmd.base.label_sets import decode_sets
 from dhmd.base.text import text_table
 from dhmd.cli import main
-from dhmd.cli.layout import histogram, share, size
+from dhmd.cli.layout import format_percentage, format_size, histogram
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.csd import write_sequence
 from dhmd.data.download import download, read_file_records
@@ -377,10 +377,19 @@ def test_tables_and_histograms_are_formatted():
     ]
     assert histogram({"no": 1, "yes": 2}, width=4) == ["   no  1  ██", "  yes  2  ████"]
     assert histogram({}) == []
-    assert [share(0, 10), share(1, 100_000), share(1, 2), share(0, 0)] == [
+    assert [
+        format_percentage(0, 10),
+        format_percentage(1, 100_000),
+        format_percentage(1, 2),
+        format_percentage(0, 0),
+    ] == [
         "0 %",
         "<0.1 %",
         "50.0 %",
         "–",
     ]
-    assert [size(3), size(2048), size(5 * 2**40)] == ["3 B", "2.0 KiB", "5.0 TiB"]
+    assert [format_size(3), format_size(2048), format_size(5 * 2**40)] == [
+        "3 B",
+        "2.0 KiB",
+        "5.0 TiB",
+    ]
