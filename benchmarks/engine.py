@@ -183,7 +183,7 @@ class EnsembleRun:
         else:
             weights = LossWeights.of([(DecoupleConfig(), shape.kd)] * len(seeds), self.device)
             self.model = DHMD(
-                self.members, Task(), inputs, model=shape.model, loss_weights=weights, **settings
+                self.members, Task(), inputs, config=shape.model, loss_weights=weights, **settings
             )
         self.rows = np.arange(corpus.lengths_MN.shape[1]) if rows is None else rows
         self.trainer = Trainer(

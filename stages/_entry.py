@@ -28,7 +28,7 @@ from stages import PARENT
 from stages._record import recorded
 
 if TYPE_CHECKING:
-    from dhmd.data.text.encoder import Encoder
+    from dhmd.data.text.encoder import TextEncoder
     from dhmd.training.observer import Observer
 
 _INTERRUPTED = 130  # the exit status of shells after Ctrl-C
@@ -54,7 +54,7 @@ class Stage:
         self.report = Path("reports", dataset)
 
     @property
-    def encoder(self) -> Encoder | None:
+    def encoder(self) -> TextEncoder | None:
         """The text encoder that is fine-tuned with the model; None without fine-tuning."""
         if not self.settings.configuration.trains_encoder:
             return None
@@ -131,7 +131,7 @@ def run_stage(name: str, work: Callable[[Stage], None], arguments: list[str]) ->
 
 
 def _check_code_location() -> None:
-    """Check that the code is that of the working folder.
+    """Check that dhmd was imported from the working folder.
 
     Raises:
         DhmdError: dhmd was imported from another folder.
@@ -146,7 +146,7 @@ def _check_code_location() -> None:
 
 
 def _handle_signals(name: str) -> None:
-    """End at once on Ctrl-C and SIGTERM, and when the parent ends.
+    """Exit at once on Ctrl-C, on SIGTERM and when the parent process exits.
 
     Outputs and checkpoints are written whole or not at all, so no cleanup is needed. A killed
     `dvc repro` must not leave a training behind that would write into the files of the next one.
@@ -178,7 +178,7 @@ def _prepare_environment(settings: Settings) -> None:
 
 @contextmanager
 def _locked(stage: Stage) -> Iterator[None]:
-    """Hold the lock of this stage and dataset in this working folder."""
+    """Lock this stage and dataset in this working folder inside the block."""
     try:
         stage.lock.parent.mkdir(parents=True, exist_ok=True)
         lock = try_lock(stage.lock)
@@ -186,8 +186,8 @@ def _locked(stage: Stage) -> Iterator[None]:
         raise DhmdError(f"cannot write {stage.lock}: {error.strerror}") from error
     if lock is None:
         raise DhmdError(
-            f"{stage.name} of {stage.dataset} is already running in this folder; wait for it or "
-            "end it."
+            f"another process runs stage {stage.name} of {stage.dataset} in this folder; "
+            "wait until it has finished, or stop it."
         )
     try:
         yield

@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def recorded(stage: Stage) -> Iterator[None]:
-    """Write a record below the stage's root if the work inside succeeds.
+    """Write a record of the run below the stage's root if the block succeeds.
 
     If the record cannot be written there is only a warning, since the outputs are complete.
     """

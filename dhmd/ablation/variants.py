@@ -121,7 +121,7 @@ def _refusal(name: str, variant: Variant, full: Configuration) -> str | None:
 
 
 def chosen_variants(config: AblateConfig, full: Configuration) -> dict[str, Configuration]:
-    """Return the configurations of the variants in section `ablate`, as `known_variants` orders.
+    """Return the configurations of the chosen variants, in the order of `known_variants`.
 
     Raises:
         DhmdError: an unknown variant, or one that these modalities do not allow.
@@ -133,7 +133,7 @@ def chosen_variants(config: AblateConfig, full: Configuration) -> dict[str, Conf
     for name in names:
         if name not in variants:
             raise DhmdError(
-                f"ablate.variants names {name!r}, but must name some of {', '.join(variants)}"
+                f"ablate.variants: {name!r} is not a variant; choose from {', '.join(variants)}"
             )
         reason = _refusal(name, variants[name], full)
         if reason is not None:

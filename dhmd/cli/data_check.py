@@ -12,7 +12,7 @@ from dhmd.data.download import (
     check_contents,
     local_files,
     ordered_sources,
-    read_received,
+    read_file_records,
     required_files,
 )
 from dhmd.data.formats import check_files, raw_paths
@@ -50,7 +50,7 @@ def check_dataset(name: str, root: Path) -> list[str]:
 def _raw_problems(settings: Settings, raw: Path) -> list[str]:
     """Return problems of the download: missing or changed files, and files of another recipe."""
     try:
-        received = read_received(raw)
+        received = read_file_records(raw)
     except DhmdError as error:
         return [str(error)]
     problems = []

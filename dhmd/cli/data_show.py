@@ -22,7 +22,7 @@ from dhmd.data.alignment import Sequences, clean_values
 from dhmd.data.alignment.report import abbreviate
 from dhmd.data.alignment.sequences import entries_by_video
 from dhmd.data.csd import open_sequence
-from dhmd.data.download import ordered_sources, read_received
+from dhmd.data.download import ordered_sources, read_file_records
 from dhmd.data.formats import known_file, load_pickle
 from dhmd.data.formats.arrays import load_arrays
 from dhmd.recipes import Recipe
@@ -143,7 +143,7 @@ def _raw(recipe: Recipe, raw: Path) -> list[str]:
     """Describe the downloaded files of a dataset that is not aligned yet."""
     lines = [f"downloaded to {raw}, not aligned yet"]
     rows = []
-    for name, record in read_received(raw).items():
+    for name, record in read_file_records(raw).items():
         title = known_file(record.sha256) or ""
         rows.append([name, format_size(record.bytes), record.sha256[:12], title])
     lines += text_table(["file", "size", "sha256", "known as"], rows)

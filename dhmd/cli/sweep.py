@@ -124,9 +124,11 @@ def _train(groups: list[list[Task]], params: Params) -> None:
     log.info("sweep: %d trainings in %d tasks", members, len(tasks))
     with torch_session(compute) as device:
         corpus = read_corpus(tasks[0].aligned, fold=tasks[0].fold)
-        processes = choose_workers(compute, corpus, device, members=members)
+        processes = choose_workers(compute, corpus, device, num_members=members)
         try:
-            run_tasks(groups, LogObserver(), compute=compute, device=device, processes=processes)
+            run_tasks(
+                groups, LogObserver(), compute=compute, device=device, num_processes=processes
+            )
         except (DhmdError, RuntimeError) as error:
             log.error("%s", error)
     for task in tasks:

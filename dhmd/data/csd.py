@@ -86,7 +86,7 @@ class ComputationalSequence:
     Attributes:
         path: the file.
         root_name: the root group's name.
-        metadata: key -> value, parsed if possible, else the text itself.
+        metadata: the metadata values by key, parsed if possible, else the text itself.
         dimension_names: the names of the feature columns from the metadata, or None.
         ids: the entries' ids, sorted.
 
@@ -215,7 +215,7 @@ class ComputationalSequence:
         item = "the file" if entry_id is None else f"entry {entry_id!r}"
         return DhmdError(
             f"{self.path}: {item} cannot be read, it is damaged ({first_line(error)});"
-            " fetch it again"
+            " download the file again"
         )
 
 
@@ -264,7 +264,7 @@ def parse_metadata(raw: object) -> object:
 
 
 def _decode(raw: bytes) -> str:
-    """Decode UTF-8, or else Latin-1, which never fails; older files have it."""
+    """Decode UTF-8, or else Latin-1, which older files use and which never fails."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -282,7 +282,7 @@ def write_sequence(
     """Write a computational sequence that the SDK reads.
 
     Args:
-        path: the file; it appears whole or not at all. The same arguments give the same bytes.
+        path: the file; it is written atomically. The same arguments give the same bytes.
         root_name: the name of the root group.
         entries: (entry id, features `[T, d]` numbers or words, intervals `[T, 2]` seconds), read
             one at a time. Words (str or bytes) are stored as fixed-width UTF-8 byte strings, as in

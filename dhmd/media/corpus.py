@@ -75,7 +75,7 @@ def import_videos(
         label_options: the options of the labels.
         fractions: fractions of train, valid and test among the videos, if `labels` has no splits.
         seed: the seed of the random assignment of videos to splits.
-        notify: is called with each message for the user.
+        notify: called with each message for the user.
 
     Returns:
         The path of the recipe.
@@ -91,7 +91,8 @@ def import_videos(
     if result.failed:
         raise DhmdError(
             f"{len(result.failed)} of {len(paths)} videos cannot be used: correct them, or remove "
-            f"them from {labels}, and run again; the other videos are not extracted again"
+            f"them from {labels}, and run the command again; the other videos are not extracted "
+            "again"
         )
     intervals = {
         video: _intervals(video_rows, result.durations[video]) for video, video_rows in rows.items()
@@ -115,7 +116,7 @@ def read_labels(path: Path) -> dict[str, list[LabelRow]]:
     """Read a CSV file with the columns file and label, and optionally start, end and split.
 
     Returns:
-        Video id -> rows, in the order of the file.
+        The rows of each video id, in the order of the file.
 
     Raises:
         DhmdError: a column or a cell is missing or not valid.
@@ -154,7 +155,9 @@ def read_labels(path: Path) -> dict[str, list[LabelRow]]:
     for video_rows in rows.values():
         where = video_rows[1].where if len(video_rows) > 1 else ""
         if where and any(row.start is None for row in video_rows):
-            raise DhmdError(f"{where}: a video with several rows needs start and end in each")
+            raise DhmdError(
+                f"{where}: a video with several rows must have start and end in each row"
+            )
         if len({row.split for row in video_rows}) > 1:
             raise DhmdError(f"{where}: all segments of a video must have the same split")
     return rows
@@ -163,10 +166,10 @@ def read_labels(path: Path) -> dict[str, list[LabelRow]]:
 def label_values(
     rows: Mapping[str, Sequence[LabelRow]], options: LabelOptions, where: Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the classes (() for a regression), and video -> labels, float32, shape [S].
+    """Return the classes (() for a regression), and the labels of each video, float32, shape [S].
 
     Args:
-        rows: video -> rows of the labels file.
+        rows: the rows of each video in the labels file.
         options: the options of the labels.
         where: the labels file, for messages.
 
@@ -216,10 +219,10 @@ def label_values(
 def assign_folds(
     rows: Mapping[str, Sequence[LabelRow]], fractions: Sequence[float], seed: int, where: Path
 ) -> dict[str, list[str]]:
-    """Return split -> videos, from the labels file or by a random assignment of whole videos.
+    """Return the videos of each split, from the labels file or by a random assignment of videos.
 
     Args:
-        rows: video -> rows of the labels file.
+        rows: the rows of each video in the labels file.
         fractions: fractions of train, valid and test, for a random assignment.
         seed: the seed of the random assignment.
         where: the labels file, for messages.
@@ -254,7 +257,7 @@ def assign_folds(
 
 
 def _videos(folder: Path, rows: Mapping[str, Sequence[LabelRow]]) -> dict[str, Path]:
-    """Return video id -> file for the videos of the labels file."""
+    """Return the file of each video of the labels file, by video id."""
     if not folder.is_dir():
         raise DhmdError(f"{folder} is not a folder: name the folder of the videos")
     files: dict[str, list[Path]] = {}
@@ -294,7 +297,7 @@ def _recipe(
     intervals: Mapping[str, np.ndarray[Any, Any]],
     options: Options,
 ) -> str:
-    """Return the text of the recipe: the existing one, or else the template, with this corpus.
+    """Return the text of the recipe: the existing one or the template, updated for this corpus.
 
     `intervals` maps each video to start and end of its segments in seconds, shape [S, 2].
     """
@@ -336,7 +339,7 @@ def _recipe(
 def _max_steps(
     target: Path, intervals: Mapping[str, np.ndarray[Any, Any]], names: Sequence[str]
 ) -> dict[str, int]:
-    """Return sequence -> maximum number of rows that overlap a segment, at least 1."""
+    """Return the maximum number of rows of each sequence that overlap a segment, at least 1."""
     max_steps = {}
     for name in names:
         with open_sequence(target / f"{name}.csd") as sequence:

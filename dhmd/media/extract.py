@@ -31,7 +31,7 @@ from dhmd.media.words import AlignedTranscript, Whisper, WordAligner
 Array = np.ndarray[Any, Any]
 Notify = Callable[[str], None]
 
-SEQUENCES = {"text": "words", "audio": "audio", "vision": "vision"}  # modality -> sequence
+SEQUENCES = {"text": "words", "audio": "audio", "vision": "vision"}  # modality: sequence
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".wav", ".mp3", ".flac")
 FINISHED_FOLDER = "extracted"
 
@@ -41,16 +41,16 @@ _MAX_MISSING = 0.5  # allowed fraction of undecodable duration, and of frames wi
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How features are extracted.
+    """The options of feature extraction.
 
     Attributes:
         modalities: text, audio, vision or some of them.
         fps: number of frames per second to analyse.
-        transcript: the transcript of a single video; None looks for one next to each video.
+        transcript: the transcript of a single video; None searches for one next to each video.
         whisper: folder of a Whisper model, for videos without a transcript.
         face_model: a model file for MediaPipe; None takes the model in its package.
         audio_encoder: folder or name of a Hugging Face encoder to use instead of openSMILE.
-        image_encoder: the same, instead of MediaPipe.
+        image_encoder: folder or name of a Hugging Face encoder to use instead of MediaPipe.
     """
 
     modalities: tuple[str, ...] = tuple(SEQUENCES)
@@ -68,9 +68,9 @@ class Result:
 
     Attributes:
         files: the `.csd` files.
-        durations: video id -> seconds, for all videos in the files.
+        durations: the duration in seconds of each video in the files, by id.
         reused: number of videos that an earlier run had finished.
-        failed: video -> the reason why it has no features.
+        failed: for each failed video, the reason why it has no features.
     """
 
     files: tuple[Path, ...]
@@ -84,8 +84,8 @@ class _VideoFeatures:
     """The features of one video.
 
     Attributes:
-        features: sequence -> features; those of `words` are text.
-        names: sequence -> names of the columns.
+        features: the features of each sequence; those of `words` are text.
+        names: the column names of each sequence.
         metadata: `source`, `extractors`, `duration`, `counts` and `notes`, as JSON values.
     """
 
@@ -121,7 +121,7 @@ def extract(videos: Sequence[Path], output: Path, options: Options, notify: Noti
         output: the folder to write; videos that an earlier run finished with the same settings are
             not extracted again.
         options: the options of the extraction.
-        notify: is called with each message for the user.
+        notify: called with each message for the user.
 
     Returns:
         The files and counts, and the videos that failed.
@@ -166,7 +166,7 @@ def extract(videos: Sequence[Path], output: Path, options: Options, notify: Noti
 
 
 class _Extraction:
-    """Extracts the features of one video at a time; the extractors are loaded once."""
+    """An extraction with its options; the extractors are loaded once for all videos."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -189,7 +189,7 @@ class _Extraction:
             self.extractors["vision"] = replace(extractor, settings=settings)
 
     def as_json(self) -> dict[str, Any]:
-        """Return sequence -> extractor as JSON values."""
+        """Return the extractor of each sequence as JSON values."""
         return {name: extractor.as_json() for name, extractor in self.extractors.items()}
 
     def source(self, path: Path) -> dict[str, Any]:
@@ -339,12 +339,12 @@ def _check_decoded(media: Media, seconds: float, stream: str) -> None:
         reason = media.damage[0] if media.damage else "it is empty"
         raise DhmdError(
             f"{media.path} is damaged: ffmpeg decodes {seconds:.1f} of {media.duration:.1f} s of "
-            f"its {stream} ({reason}); get the file again"
+            f"its {stream} ({reason}); download or copy the file again"
         )
 
 
 def _word_notes(
-    path: Path, aligned: AlignedTranscript, words: int, *, audible: bool
+    path: Path, aligned: AlignedTranscript, num_words: int, *, audible: bool
 ) -> Iterator[str]:
     """Yield warnings about words without exact times, and about guessed pronunciations."""
     if aligned.unaligned:
@@ -355,7 +355,7 @@ def _word_notes(
         )
     if aligned.guessed:
         yield (
-            f"{path}: {aligned.guessed} of {words} words are not in pocketsphinx's English "
+            f"{path}: {aligned.guessed} of {num_words} words are not in pocketsphinx's English "
             "dictionary; their pronunciation was guessed from the spelling"
         )
 
@@ -391,7 +391,7 @@ def _assemble(output: Path, extraction: _Extraction) -> tuple[dict[str, float], 
     """Write one `.csd` file per modality with all finished videos.
 
     Returns:
-        Video id -> duration in seconds, and the files.
+        The duration of each video in seconds by id, and the files.
 
     Raises:
         DhmdError: a video is damaged, or has features of other extractors.
@@ -403,7 +403,7 @@ def _assemble(output: Path, extraction: _Extraction) -> tuple[dict[str, float], 
     for path in paths:
         video = _load(path)
         if video is None:
-            raise DhmdError(f"{path} is damaged: delete it and run again")
+            raise DhmdError(f"{path} is damaged: delete this file and run dhmd extract again")
         expected, actual = extraction.as_json(), video.metadata["extractors"]
         for name in sorted({*expected, *actual}):
             check_extractor(path, actual.get(name), expected.get(name))
@@ -438,7 +438,7 @@ def _assemble(output: Path, extraction: _Extraction) -> tuple[dict[str, float], 
 
 
 def _entries(paths: Sequence[Path], name: str, width: int) -> Iterator[tuple[str, Array, Array]]:
-    """Yield id, features and intervals of each video in the sequence `name`; absent: no rows."""
+    """Yield id, features and intervals of each video in the sequence `name`, even without rows."""
     for path in paths:
         video = _load(path)
         features = None if video is None else video.features.get(name)

@@ -35,7 +35,7 @@ class FrameCounts:
 
 @dataclass(frozen=True)
 class Extractor:
-    """Name, version and settings of a program; features are comparable only if all are equal."""
+    """The name, version and settings of a program; all must be equal to compare features."""
 
     name: str
     version: str
@@ -52,7 +52,7 @@ def check_extractor(path: Path, actual: object, expected: object) -> None:
     Args:
         path: the file of the features, for the message.
         actual: value of the metadata key `extractor`; None if it is absent.
-        expected: the same, of the features with which they must be comparable.
+        expected: the value of the features with which these must be comparable.
 
     Raises:
         DhmdError: the extractors differ.
@@ -60,7 +60,7 @@ def check_extractor(path: Path, actual: object, expected: object) -> None:
     if actual != expected:
         raise DhmdError(
             f"{path} has features of {describe_extractor(actual)}, but features of "
-            f"{describe_extractor(expected)} are needed: extract them again"
+            f"{describe_extractor(expected)} are required: extract the features again"
         )
 
 

@@ -112,7 +112,7 @@ def read_transcript(path: Path, *, duration: float | None = None) -> Transcript:
 
 
 def transcript_from_csv(text: str, path: Path) -> Transcript:
-    """Parse CSV with the columns word, start and end; messages call the text by `path`."""
+    """Parse CSV with the columns word, start and end; `path` names the text in messages."""
     return _transcript(path, _csv(text, path))
 
 
@@ -249,7 +249,7 @@ def _json(text: str, path: Path) -> Iterator[Segment]:
         return
     items = content.get("segments") if isinstance(content, dict) else None
     if not isinstance(items, list):
-        raise DhmdError(f"{path} has no list 'segments': is it JSON of Whisper?")
+        raise DhmdError(f"{path} has no list 'segments': is it Whisper's JSON?")
     for item in (_mapping(item, path) for item in items):
         start, end = parse_time(item.get("start"), path), parse_time(item.get("end"), path)
         if end < start:
@@ -305,7 +305,7 @@ def _mapping(value: object, path: Path) -> Mapping[str, Any]:
 
 
 def parse_time(value: object, where: Path | str) -> float:
-    """Return a time in seconds; `where` names its place in the message of a DhmdError."""
+    """Return a time in seconds; `where` is the file and line for messages."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

@@ -101,7 +101,7 @@ class FaceLandmarks:
 
 
 def face_features(points_P3: Array) -> dict[str, float]:
-    """Return name -> value of the features of a face: head pose, expression, gaze and landmarks.
+    """Return the features of a face by name: head pose, expression, gaze and landmarks.
 
     Expression and landmarks are measured in the axes of the head, in units of the distance between
     the eyes, so that they do not depend on the pose and size of the head.

@@ -25,7 +25,7 @@ class Batch:
         masks: by modality, `[B, T_m]`, true on real steps.
         present: by modality, `[B]`, true where the utterance has the modality.
         labels_B: labels, or class indices as floats.
-        weight_B: share of each utterance in the mean loss of the whole update. It sums to 1 over
+        weight_B: weight of each utterance in the mean loss of the whole update. It sums to 1 over
             an update, which may consist of several batches (`train.accumulate`). See `mean`.
         index_B: position in the train split, an index for state per utterance; −1 outside it.
         video_B: number of the video that contains the utterance.
@@ -57,7 +57,7 @@ class Batch:
 
     @property
     def share(self) -> Tensor:
-        """Share of this batch in the update: the factor of a loss that is not per utterance."""
+        """Fraction of the update in this batch: the factor of a loss that is not per utterance."""
         return self.weight_B.sum()
 
 
@@ -86,7 +86,7 @@ class EnsembleBatch:
         features: per modality `[E, 1, B, T_m, I_m]`, normalised, zeros on padding.
         masks: per modality `[E, 1, B, T_m]`, true on real steps.
         present_EMB: true where the utterance has the modality.
-        weight_EB: share of an utterance in the mean loss of the whole update; sums to 1 over an
+        weight_EB: weight of an utterance in the mean loss of the whole update; sums to 1 over an
             update. 0 on padding rows and on utterances that a member does not train on.
         labels_EB: labels, or class indices.
         index_EB, video_EB, epoch, phase: see `Batch`.

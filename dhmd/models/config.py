@@ -35,7 +35,7 @@ class DropoutConfig:
 class ModelConfig:
     """Section `model`: architecture."""
 
-    modalities: tuple[str, ...] | None = None  # the ones to use; None: all of the dataset config
+    modalities: tuple[str, ...] | None = None  # names; None: all of the dataset config
     width: FromRecipe[PositiveInt] = 32  # model width D, a multiple of heads
     heads: FromRecipe[PositiveInt] = 4  # attention heads
     layers: FromRecipe[PositiveInt] = 2  # layers of each transformer encoder

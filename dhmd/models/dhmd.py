@@ -50,7 +50,7 @@ HOMOGENEOUS, HETEROGENEOUS = "homogeneous", "heterogeneous"
 
 
 class Decoupling(nn.Module):
-    """Split features into shared and private ones (DMD, section 3.1).
+    """Encoders that split features into shared and private ones (DMD, section 3.1).
 
     `com_m = E_com(X_m)` with one encoder for all modalities, `prt_m = E_prt_m(X_m)` with one per
     modality. The encoders act on each step alone (convolutions of width 1, as in DMD's code).
@@ -254,7 +254,7 @@ class Dictionary(nn.Module):
 
 
 class GatedFusion(nn.Module):
-    """Gate each feature by `h · σ(W h)`, then apply a residual MLP and a head.
+    """A gate `h · σ(W h)` for each feature, a residual MLP and a head.
 
     Learned embeddings replace the features of an absent modality.
 
@@ -333,7 +333,7 @@ class ModelOutputs:
 
 
 class DHMD(nn.Module):
-    """The whole model and its losses.
+    """The DHMD model of one seed and its losses.
 
     Args:
         inputs: feature width by modality, in the order of the batch.
@@ -491,6 +491,6 @@ class DHMD(nn.Module):
         return details
 
     def parameter_group(self, name: str) -> ParameterGroup:
-        """Give the dictionaries their own learning rate."""
+        """Return the parameter's group; the dictionaries have their own learning rate."""
         factor = self.kd.dictionary.lr_factor if name.startswith("dictionaries.") else 1.0
         return ParameterGroup(learning_rate=factor)

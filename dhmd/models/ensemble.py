@@ -136,7 +136,7 @@ class Ensemble(Learner):
                     if parameter[member].shape != value.shape:
                         raise ValueError(
                             f"the pretrained encoder of {modality} does not fit the model: "
-                            "run the pretraining again"
+                            "run the pretrain stage again"
                         )
                     with torch.no_grad():
                         parameter[member].copy_(value)
@@ -273,7 +273,7 @@ class Ensemble(Learner):
     def _choose_mode(self, method: str, batch: EnsembleBatch) -> tuple[str, str]:
         """Choose how members run; return the mode, and the reason against `vmap`."""
         if self.batch_by == "video":
-            return LOOP, "its batches are whole videos"
+            return LOOP, "the model's batches are whole videos"
         try:
             reason = self._state_change(method, batch) or self._difference(method, batch)
         except Exception as error:  # an error of the module itself is raised again in the loop
@@ -286,9 +286,9 @@ class Ensemble(Learner):
         before = {name: value.clone() for name, value in state.items()}
         self._record_shapes(method, batch, state)
         if any(not state[name].equal(value) for name, value in before.items()):
-            return "it updates buffers"
+            return "the model updates buffers"
         if _attributes(self.model) != attributes:
-            return "it keeps state in attributes"
+            return "the model stores state in attributes"
         return None
 
     def _difference(self, method: str, batch: EnsembleBatch) -> str | None:
@@ -316,12 +316,12 @@ class Ensemble(Learner):
             ):
                 # The norm of all entries: single gradients may be rounding errors.
                 if not (actual - expected).norm() <= _TOLERANCE * expected.norm() + 1e-6:
-                    return "a seed alone gives different numbers"
+                    return "a seed trained alone gives different numbers"
         return None
 
 
 class _Caller(nn.Module):
-    """A module whose `forward` calls a method of another by name, for `functional_call`."""
+    """A module whose `forward` calls a method of another module, for `functional_call`."""
 
     def __init__(self, model: nn.Module, task: Task) -> None:
         super().__init__()
@@ -366,7 +366,7 @@ class _DropoutMasks:
             self._shapes = None
 
     def apply(self, x: Tensor, rate: float) -> Tensor:
-        """Drop entries of `x` by the next mask."""
+        """Apply the next mask to `x`; inside `recording`, only record its rate and shape."""
         if self._shapes is not None:
             self._shapes.append((rate, tuple(x.shape)))
             return x

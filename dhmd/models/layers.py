@@ -20,7 +20,7 @@ PROBE_QUERIES, PROBE_STEPS = 64, 8
 
 
 class ModalityEncoder(nn.Module):
-    """`X_m = Conv1d_m(x_m)`: `[B, T, I]` → `[B, T, D]`, zeros on padding.
+    """The encoder `X_m = Conv1d_m(x_m)`; maps `[B, T, I]` to `[B, T, D]`, zero on padding.
 
     With `recurrent`, it is the sum of a GRU's two directions instead of the convolution.
     """
@@ -173,7 +173,7 @@ def with_positions(x_BTD: Tensor) -> Tensor:
 
 
 def masked_mean(x: Tensor, mask_BT: Tensor) -> Tensor:
-    """Average over the real steps, `[B, T, …]` → `[B, …]`; zeros where no step is real."""
+    """Return the average over the real steps, `[B, …]`; zeros where no step is real."""
     mask = mask_BT.reshape(*mask_BT.shape, *(1,) * (x.dim() - 2))
     return (x * mask).sum(1) / mask.sum(1).clamp(min=1)
 

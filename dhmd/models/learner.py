@@ -73,7 +73,7 @@ class Learner(nn.Module):
         raise NotImplementedError
 
     def details(self, batch: EnsembleBatch) -> dict[str, Tensor]:
-        """Return the datasets of outputs.h5 by name, `[E, B, …]` each, among them `prediction`."""
+        """Return the datasets of outputs.h5 by name, `[E, B, …]` each, including `prediction`."""
         return {"prediction": self.task.stored(self.predict(batch))}
 
     def parameter_group(self, name: str) -> ParameterGroup:
@@ -93,7 +93,7 @@ class Learner(nn.Module):
         return {}
 
     def load_member_buffers(self, buffers: Mapping[str, Tensor]) -> None:
-        """Restore the state of `member_buffers`."""
+        """Restore the state that `member_buffers` returned."""
 
     def member_tensors(self) -> dict[str, Tensor]:
         """Return the content of a weights file: parameters and buffers by name, `[E, …]` each."""
@@ -105,7 +105,7 @@ class Learner(nn.Module):
         return name
 
     def load_member_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the tensors of `member_tensors`."""
+        """Restore the tensors that `member_tensors` returned."""
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 parameter.copy_(tensors[self.stored_name(name)])

@@ -247,7 +247,7 @@ def info_nce(
     """Compute InfoNCE of each anchor, `[B]`.
 
     The positive is the same utterance in the other modality. Utterances of its class, and those
-    without both modalities (`present_B` false), are no negatives.
+    without both modalities (`present_B` false), are not negatives.
     """
     classes_B = task.margin_classes(batch.labels_B)
     differ_BB = classes_B[:, None] != classes_B[None, :]
@@ -259,7 +259,7 @@ def info_nce(
 
 
 def fenchel_young(z: Tensor, p: Tensor, target: Tensor) -> Tensor:
-    """Compute the Fenchel–Young loss of sparsemax (Blondel et al., 2020), `[…, K]` → `[…]`.
+    """Compute the Fenchel–Young loss of sparsemax over the last axis (Blondel et al., 2020).
 
     `FY(z; A) = ½‖A‖² − ½‖p‖² + z·(p − A)` with `p = sparsemax(z)` and the target A. The gradient
     in z is `p − A`, also off the support, where divergences between sparse vectors have none. A and

@@ -58,7 +58,7 @@ class BitStream:
         return torch.from_numpy(self._words.state["state"]["state"].view(np.int64).copy())
 
     def set_state(self, state: Tensor) -> None:
-        """Restore a state of `get_state`."""
+        """Restore a state returned by `get_state()`."""
         if self.generator is not None:
             self.generator.set_state(state)
         else:
@@ -145,7 +145,7 @@ class Members:
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Restore a state of `state`."""
+        """Restore a state returned by `state()`."""
         for index in range(self.count):
             self.order[index].set_state(state[f"order.{index}"])
             self.dropout[index].set_state(state[f"dropout.{index}"])

@@ -46,7 +46,7 @@ def build(
     task: Task,
     inputs: dict[str, int],
     *,
-    model: ModelConfig,
+    config: ModelConfig,
     loss_weights: Sequence[tuple[DecoupleConfig, DistillationConfig]],
     corpus: CorpusInfo,
 ) -> Learner:
@@ -65,25 +65,25 @@ def build(
     if reason := incompatibility(name, tuple(inputs)):
         raise DhmdError(reason)
     decouple, kd = loss_weights[0]
-    if name == DHMD and model.engine == "stacked":
+    if name == DHMD and config.engine == "stacked":
         from dhmd.models.stacked import dhmd as stacked
 
         weights = stacked.LossWeights.of(loss_weights, members.device)
         return stacked.DHMD(
-            members, task, inputs, model=model, decouple=decouple, kd=kd, loss_weights=weights
+            members, task, inputs, config=config, decouple=decouple, kd=kd, loss_weights=weights
         )
     cls = _model_class(name)
-    if model.options.get(name) and not hasattr(cls, "Options"):
+    if config.options.get(name) and not hasattr(cls, "Options"):
         raise DhmdError(f"params.yaml: model.options.{name} is set, but {name} has no options")
     if issubclass(cls, Learner):
-        learner: Learner = cls(members, task, inputs, model)
+        learner: Learner = cls(members, task, inputs, config)
         return learner
     from dhmd.models.ensemble import Ensemble
 
     optional = {"decouple": decouple, "kd": kd, "corpus": corpus}
     parameters = inspect.signature(cls).parameters
     arguments = {key: value for key, value in optional.items() if key in parameters}
-    return Ensemble(members, task, lambda: cls(inputs, task, model, **arguments), name=name)
+    return Ensemble(members, task, lambda: cls(inputs, task, config, **arguments), name=name)
 
 
 def code_files(name: str) -> list[Path]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Task:
-    """What a model predicts: a number in [low, high], one of `classes` classes, or a set of them.
+    """The predicted label: a number in [low, high], one of `classes` classes, or a set of them.
 
     Classification has one logit per class, also for two classes, so that distillation has a
     divergence between distributions. A multi-label task has one logit per class; its labels are
@@ -27,7 +27,7 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """`regression`, `classification` or `multilabel`, as in recipes and aligned files."""
+        """`regression`, `classification` or `multilabel`, as in dataset configs."""
         if self.classes is None:
             return "regression"
         return "multilabel" if self.multilabel else "classification"
@@ -38,7 +38,7 @@ class Task:
         return self.classes or 1
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
-        """Compute the loss of each utterance: `[…, B, O]` and `[…, B]` → `[…, B]`.
+        """Compute the loss of each utterance from outputs `[…, B, O]` and labels `[…, B]`.
 
         L1, cross-entropy, or the mean over classes of binary cross-entropy. The gradient reaches
         `output` only.
@@ -116,13 +116,13 @@ class Task:
         return (prediction * one_hot).sum(-1, keepdim=True)
 
     def members(self, labels: Tensor) -> Tensor:
-        """Convert the labels of a multi-label task `[…]` to one 0 or 1 per class `[…, C]`."""
+        """Convert the labels of a multi-label task, `[…]`, to a 0 or 1 per class, `[…, C]`."""
         assert self.classes is not None
         digits = torch.arange(self.classes, device=labels.device)
         return ((labels.long().unsqueeze(-1) >> digits) & 1).to(labels.dtype)
 
     def correct(self, output: Tensor, labels: Tensor) -> Tensor:
-        """Return 1 for a correct class, else 0; in a multi-label task the share correct."""
+        """Return 1 for a correct class, else 0; in a multi-label task, the fraction correct."""
         if self.multilabel:
             return ((output > 0) == (self.members(labels) > 0)).float().mean(-1)
         return (output.argmax(-1) == labels).float()

@@ -22,9 +22,9 @@ class SlurmConfig:
     partition: str | None = None
     account: str | None = None
     gpus: PositiveInt | None = None  # None: tasks train on the CPU
-    time: str | None = None  # limit, as `sbatch --time` takes it
-    memory: str | None = None  # as `sbatch --mem` takes it
-    array_parallelism: PositiveInt | None = None  # most tasks that run at once; None: no limit
+    time: str | None = None  # time limit, in the format of `sbatch --time`
+    memory: str | None = None  # memory, in the format of `sbatch --mem`
+    array_parallelism: PositiveInt | None = None  # maximum number of running tasks; None: no limit
     setup: tuple[str, ...] = ()  # shell lines that run before each task
 
 
@@ -32,8 +32,8 @@ class SlurmConfig:
 class RayConfig:
     """Section `compute.ray`."""
 
-    address: str | None = None  # of the head node, as `ray.init` takes it; None: this machine
-    gpus: PositiveFloat | None = None  # per task, also a fraction; None: tasks train on the CPU
+    address: str | None = None  # of the head node, for `ray.init`; None: this machine
+    gpus: PositiveFloat | None = None  # per task, possibly a fraction; None: use the CPU
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -46,9 +46,9 @@ class ComputeConfig:
     device: Device = "auto"  # auto: a GPU if there is one
     kernels: Literal["torch", "native"] = "torch"  # on a CPU; native: compiled here, needs cc
     cuda_graph: bool = True  # on a GPU, capture each step's shape once and replay it
-    retries: NonNegativeInt = 3  # runs of a task in a row that end without a new epoch
+    retries: NonNegativeInt = 3  # maximum number of consecutive runs of a task without a new epoch
     shared: bool = True  # the nodes have this repository's folder; false: use the DVC remote
-    folder: str | None = None  # of the repository on the nodes if shared is false; None: as here
+    folder: str | None = None  # repository folder on the nodes if shared is false; None: as here
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
     ray: RayConfig = field(default_factory=RayConfig)
 

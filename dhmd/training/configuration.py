@@ -67,7 +67,7 @@ class Configuration:
 
     @staticmethod
     def from_json(value: object, source: str) -> Configuration:
-        """Return the configuration of a value of `as_json`.
+        """Create a configuration from a value that `as_json` returned.
 
         Raises:
             DhmdError: an unknown key or a wrong value; the message names `source` and the key.

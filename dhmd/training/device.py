@@ -25,7 +25,7 @@ _KEEP_BYTES = 1 << 30
 
 
 def visible_gpus() -> list[str]:
-    """Return this machine's GPUs as CUDA_VISIBLE_DEVICES names them; [] without one."""
+    """Return the names of this machine's GPUs, as in CUDA_VISIBLE_DEVICES; [] if it has none."""
     count = torch.cuda.device_count()
     names = os.environ.get("CUDA_VISIBLE_DEVICES")
     return names.split(",")[:count] if names else [str(index) for index in range(count)]
@@ -50,7 +50,7 @@ def torch_session(compute: ComputeConfig) -> Iterator[torch.device]:
     settings: Any = torch.utils.deterministic
     fill = settings.fill_uninitialized_memory
     torch.set_num_threads(compute.threads or DEFAULT_THREADS)
-    # cuBLAS needs it to be deterministic, and reads it at its first product.
+    # cuBLAS needs this variable to be deterministic, and reads it at its first product.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # torch.use_deterministic_algorithms(True) imports torch's compiler, which takes 3 s.
     torch.set_deterministic_debug_mode("error")
@@ -68,7 +68,7 @@ def torch_session(compute: ComputeConfig) -> Iterator[torch.device]:
 
 @contextmanager
 def tf32_products(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Compute float32 products in TF32 inside the block, on a GPU and if that is the precision."""
+    """Compute float32 products in TF32 inside the block, if `precision` is tf32 on a GPU."""
     if precision != "tf32" or device.type != "cuda":
         yield
         return

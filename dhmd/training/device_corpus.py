@@ -46,7 +46,7 @@ _Numbers = Annotated[
 
 @dataclass(frozen=True, config=CONFIG)
 class Normalisation:
-    """Subtract the mean of each feature, divide by the standard deviation, clip to ± 10."""
+    """Normalisation of features: zero mean, unit standard deviation, clipped to ± 10."""
 
     mean_I: Annotated[_Numbers, Field(alias="mean")]
     std_I: Annotated[_Numbers, Field(alias="std")]
@@ -64,7 +64,8 @@ class Normalisation:
         """
         if modality not in corpus.modalities:
             raise DhmdError(
-                f"the aligned features file of {corpus.name} has no {modality}: run align again"
+                f"the aligned features file of {corpus.name} has no {modality}: "
+                "run the align stage again"
             )
         statistics = corpus.statistics[modality]
         return Normalisation(statistics.mean_d, statistics.std_d)
@@ -162,7 +163,7 @@ class DeviceCorpus:
         """Load the given modalities of a corpus.
 
         Raises:
-            DhmdError: the corpus does not have one of them.
+            DhmdError: the corpus lacks one of the modalities.
         """
         lengths, values = {}, {}
         for name in modalities:
@@ -190,7 +191,7 @@ class DeviceCorpus:
         """Return the number of steps per modality that fits all of the given rows."""
         return longest_steps(self.lengths_MN[:, rows], same_steps=self.same_steps)
 
-    def evaluation(self, rows: Array, buckets: int, batch_by: str) -> Iterator[PlannedBatch]:
+    def evaluation(self, rows: Array, num_buckets: int, batch_by: str) -> Iterator[PlannedBatch]:
         """Return evaluation batches with every given row once.
 
         Args:
@@ -198,7 +199,9 @@ class DeviceCorpus:
         """
         if batch_by == "video":
             return evaluation_videos(rows, self.videos_N, self.steps(rows), EVALUATION_BATCH)
-        return evaluation_batches(self.buckets(rows, buckets, EVALUATION_BATCH), EVALUATION_BATCH)
+        return evaluation_batches(
+            self.buckets(rows, num_buckets, EVALUATION_BATCH), EVALUATION_BATCH
+        )
 
     def batch(
         self,

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned import ENCODER_SOURCE
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.text.encoder import Encoder, pool_words, takes_token_type_ids
+from dhmd.data.text.encoder import TextEncoder, pool_words, takes_token_type_ids
 from dhmd.models.batch import EnsembleBatch, TokenBatch
 from dhmd.models.learner import Learner, ParameterGroup
 from dhmd.models.members import Members
@@ -44,7 +44,7 @@ class FinetunedModel(Learner):
         text: the index of text among the modalities.
         normalisation: the normalisation of the frozen encoder's vectors.
         learning_rate: the encoder's learning rate, as a factor of `train.lr`.
-        gradient_checkpointing: whether the encoder's layers are computed again in the backward
+        gradient_checkpointing: whether the encoder's layers are recomputed in the backward
             pass, which takes less memory and gives the same gradients.
 
     Raises:
@@ -57,7 +57,7 @@ class FinetunedModel(Learner):
         self,
         model: Learner,
         members: Members,
-        encoder: Encoder,
+        encoder: TextEncoder,
         text: int,
         normalisation: Normalisation,
         *,
@@ -76,7 +76,7 @@ class FinetunedModel(Learner):
         if gradient_checkpointing and not self._layers:
             raise DhmdError(
                 f"features.finetune.gradient_checkpointing is true, but {encoder.files.name} does "
-                "not support it"
+                "not support gradient checkpointing"
             )
         for parameter in self.encoder.parameters():
             shape = (members.count, *parameter.shape)
@@ -148,7 +148,7 @@ class FinetunedModel(Learner):
         return pool_words(hidden_BKH, tokens.steps_EBK[member], steps)
 
     def _checkpoint_layers(self, weights: Mapping[str, Tensor]) -> None:
-        """Checkpoint each layer of the encoder, so that it is computed again with these weights.
+        """Checkpoint each layer of the encoder, so that it is recomputed with these weights.
 
         By the time of the backward pass, `functional_call` has restored the module's own weights,
         so the recomputation needs a `functional_call` of its own.
@@ -178,20 +178,20 @@ class _Caller(nn.Module):
         return call(*args)
 
 
-def check_tokens(corpus: Corpus, encoder: Encoder) -> None:
+def check_tokens(corpus: Corpus, encoder: TextEncoder) -> None:
     """Check that the aligned features file has the tokens of this encoder.
 
     Raises:
-        DhmdError: it has none, or those of another encoder.
+        DhmdError: the file has no tokens, or those of another encoder.
     """
     if corpus.sources.get(ENCODER_SOURCE) != encoder.digest or corpus.tokens is None:
         raise DhmdError(
             f"the aligned features file of {corpus.name} has no tokens for "
-            f"{encoder.files.name}: run align again"
+            f"{encoder.files.name}: run the align stage again"
         )
 
 
-def save_encoder(folder: Path, encoder: Encoder) -> None:
+def save_encoder(folder: Path, encoder: TextEncoder) -> None:
     """Copy the encoder's files into a model folder, without its weights: each seed has its own."""
     (folder / FOLDER).mkdir()
     for path in encoder.files.paths:

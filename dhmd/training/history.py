@@ -38,8 +38,8 @@ def write_history(folder: Path, blocks: Mapping[str, Mapping[int, Rows]]) -> Non
     """Write history.csv, sorted by epoch, with the marks at the end.
 
     Args:
-        blocks: rows by seed and, above, by a prefix of the metrics' names, such as `text/` for
-            the pretraining of text. One block is written after the other.
+        blocks: by a prefix of the metrics' names, such as `text/` for the pretraining of text: the
+            rows by seed. The blocks are written one after the other.
     """
     with open(folder / HISTORY, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")

@@ -25,7 +25,7 @@ from dhmd.base.errors import DhmdError
 from dhmd.base.files import atomic_folder, file_sha256
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.text.encoder import Encoder
+from dhmd.data.text.encoder import TextEncoder
 from dhmd.training.checkpoint import CHECKPOINT, read_checkpoint, write_tensors
 from dhmd.training.configuration import Configuration
 from dhmd.training.device import torch_session, visible_gpus
@@ -107,7 +107,7 @@ def train_job(
     observer: Observer = NULL_OBSERVER,
     *,
     fold: str | None = None,
-    encoder: Encoder | None = None,
+    encoder: TextEncoder | None = None,
 ) -> None:
     """Train the model over all seeds and write its model folder, `output`.
 
@@ -131,7 +131,7 @@ def ablate_job(
     observer: Observer = NULL_OBSERVER,
     *,
     fold: str | None = None,
-    encoder: Encoder | None = None,
+    encoder: TextEncoder | None = None,
 ) -> None:
     """Train every variant over its seeds and write one model folder per variant into `output`.
 
@@ -159,7 +159,7 @@ class _Job:
     observer: Observer
     store: Store
     pretrained: Path | None = None
-    encoder: Encoder | None = None
+    encoder: TextEncoder | None = None
 
     def __post_init__(self) -> None:
         self.corpus = read_corpus(self.aligned, fold=self.fold)
@@ -199,7 +199,7 @@ class _Job:
             configurations[0].compute,
             self.corpus,
             self.device,
-            members=members,
+            num_members=members,
             enough_work=work >= min_work,
         )
 
@@ -231,7 +231,11 @@ class _Job:
                 if name:
                     _log.info("ablate: %s: validation %s", name, summaries[name][1])
         best = min(summaries, key=lambda name: summaries[name][0])
-        text = f"best of {len(variants)} on validation is {best}," if best else "validation"
+        text = (
+            f"the best of {len(variants)} variants on validation is {best},"
+            if best
+            else "validation"
+        )
         self.finish(output, f"{text} {summaries[best][1]}")
 
     def _keys(self, variants: Mapping[str, Configuration]) -> dict[str, str]:
@@ -255,7 +259,7 @@ class _Job:
                 )
         return keys
 
-    def _encoder_of(self, configuration: Configuration) -> Encoder | None:
+    def _encoder_of(self, configuration: Configuration) -> TextEncoder | None:
         """Return the text encoder that is fine-tuned with a variant; None if there is none.
 
         Raises:
@@ -269,7 +273,7 @@ class _Job:
         return self.encoder
 
     def _split(
-        self, variants: Mapping[str, Configuration], keys: Mapping[str, str], workers: int
+        self, variants: Mapping[str, Configuration], keys: Mapping[str, str], num_workers: int
     ) -> list[Task]:
         """Split a stack into tasks: by seeds, and also by variants if there are few seeds.
 
@@ -278,7 +282,7 @@ class _Job:
         """
         first = next(iter(variants.values()))
         encoder, all_seeds = self._encoder_of(first), first.train.seeds
-        count = len(variants) * len(all_seeds) if encoder is not None else workers
+        count = len(variants) * len(all_seeds) if encoder is not None else num_workers
         return [
             self.task(
                 {name: with_seeds(variants[name], seeds) for name in names},
@@ -295,14 +299,14 @@ class _Job:
         groups: Sequence[Sequence[Task]],
         names: Sequence[str],
         configuration: Configuration,
-        workers: int,
+        num_workers: int,
     ) -> None:
         """Train the members that the store does not have.
 
         Args:
             groups: the tasks; the members of a group are reported to the observer together.
             names: the members' names.
-            workers: the number of processes.
+            num_workers: the number of processes.
         """
         tasks = [task for group in groups for task in group]
         missing = unfinished_tasks(groups)
@@ -326,7 +330,7 @@ class _Job:
             self.observer,
             compute=configuration.compute,
             device=self.device,
-            processes=workers,
+            num_processes=num_workers,
             corpus=self.corpus,
         )
 
@@ -371,7 +375,7 @@ def _write_model(
     configuration: Configuration,
     corpus: Corpus,
     trained: Mapping[str, Sequence[TrainedMember]],
-    encoder: Encoder | None = None,
+    encoder: TextEncoder | None = None,
 ) -> None:
     """Write a model folder: weights per seed, outputs, history and model.json.
 

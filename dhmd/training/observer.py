@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 @dataclass(frozen=True)
 class TrainingInfo:
-    """A training that starts.
+    """Description of a training that starts.
 
     Attributes:
-        stage: the name of its stage.
-        members: the names of its ensemble members: `seed-1`, or `no_distillation/seed-1` if the
+        stage: the name of the stage.
+        members: the names of the ensemble members: `seed-1`, or `no_distillation/seed-1` if the
             member trains a variant.
         parameters: the settings, by section of params.yaml; values may be nested.
         resumed_epoch: the last epoch of the latest checkpoint; 0 if there is none.
@@ -32,7 +32,7 @@ class TrainingInfo:
 
 
 class Observer:
-    """Receives the events of a training, which it cannot change; this one ignores them."""
+    """Base class of the receivers of a training's events; ignores all events."""
 
     def on_start(self, training: TrainingInfo) -> None:
         """Called before the first epoch."""
@@ -75,7 +75,7 @@ class ManyObservers(Observer):
             observer.on_finish(outputs)
 
 
-# The log has the first of each that the rows have.
+# The log shows the first metric of each group that the rows have.
 LOSS_NAMES = ("train/total", "train/loss", "train/task")
 SCORE_NAMES = ("valid/mae", "valid/f1", "valid/f1_weighted", "valid/accuracy")
 

@@ -35,7 +35,7 @@ class MemberAdam:
     def __init__(
         self,
         module: nn.Module,
-        members: int,
+        num_members: int,
         *,
         weight_decay: float,
         clip_value: float,
@@ -57,16 +57,16 @@ class MemberAdam:
         self._warmup_entries: list[slice] = []
         self._entries: dict[str, list[slice]] = {phase: [] for phase in phases}
         decays: list[tuple[slice, float]] = []
-        member_E = torch.arange(members, device=device)
+        member_E = torch.arange(num_members, device=device)
         start = 0
         for name, parameter in named:
-            if parameter.shape[0] != members:
-                raise ValueError(f"{name} has no member axis of {members}")
+            if parameter.shape[0] != num_members:
+                raise ValueError(f"{name} has no member axis of {num_members}")
             entries = slice(start, start + parameter.numel())
             self.values_P[entries] = parameter.detach().reshape(-1)
             parameter.data = self.values_P[entries].view(parameter.shape)
             parameter.grad = self.grads_P[entries].view(parameter.shape)
-            self._member_P[entries] = member_E.repeat_interleave(parameter.numel() // members)
+            self._member_P[entries] = member_E.repeat_interleave(parameter.numel() // num_members)
             options = group(name)
             self._factor_P[entries] = options.learning_rate
             decay = weight_decay if options.weight_decay is None else options.weight_decay
@@ -162,6 +162,6 @@ class MemberAdam:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state` returned."""
+        """Restore a state returned by `state()`."""
         for name, value in self.state().items():
             value.copy_(state[name])

@@ -63,8 +63,8 @@ def missing_modality_predictions(
 
     Each proper subset of the modalities is dropped (`text+audio`), and modalities are dropped at
     random (`random 30 %`). An utterance that would lose all its modalities keeps all of them; a
-    random drop keeps one. Each modality in turn is replaced by noise (`noise for text`), and the
-    model is not told so: the modality counts as present.
+    random drop keeps one. Each modality in turn is replaced by noise (`noise for text`) and
+    still counts as present.
 
     Returns:
         Predictions `[E, N, …]` by the condition's name; all other rows are NaN.
@@ -87,21 +87,21 @@ def missing_modality_predictions(
 
 
 def predict_without(learner: Learner, batch: EnsembleBatch, drop_MB: Tensor) -> Tensor:
-    """Predict with modalities dropped; an utterance that would lose all of them keeps all."""
+    """Predict with modalities dropped; an utterance that would lose all modalities keeps them."""
     absent = drop_MB.expand_as(batch.present_EMB)
     absent = absent & (batch.present_EMB & ~absent).any(1, keepdim=True)
     return learner.task.stored(learner.predict(batch.without(absent)))
 
 
-def _drop_masks(utterances: int, modalities: Sequence[str]) -> dict[str, Array]:
+def _drop_masks(num_utterances: int, modalities: Sequence[str]) -> dict[str, Array]:
     """Return the modalities to drop by condition, boolean `[N, M]`; the same for all models."""
     drops: dict[str, Array] = {}
     for subset in subsets(modalities):
         drop_M = np.isin(modalities, subset)
-        drops["+".join(subset)] = np.broadcast_to(drop_M, (utterances, len(modalities)))
+        drops["+".join(subset)] = np.broadcast_to(drop_M, (num_utterances, len(modalities)))
     if len(modalities) > 1:
         # The rates share random numbers: what is dropped at a low rate is dropped at a higher one.
-        random_NM = np.random.default_rng(_DROP_SEED).random((utterances, len(modalities)))
+        random_NM = np.random.default_rng(_DROP_SEED).random((num_utterances, len(modalities)))
         largest_NM = random_NM == random_NM.max(1, keepdims=True)
         for rate in DROP_RATES:
             drops[f"random {100 * rate:.0f} %"] = (random_NM < rate) & ~largest_NM
@@ -124,7 +124,7 @@ def _with_noise(batch: EnsembleBatch, modality: int, rows: Array) -> EnsembleBat
     return replace(batch, features=features, tokens=None if name == "text" else batch.tokens)
 
 
-def scatter(batches: Iterator[tuple[Array, dict[str, Tensor]]], utterances: int) -> Arrays:
+def scatter(batches: Iterator[tuple[Array, dict[str, Tensor]]], num_utterances: int) -> Arrays:
     """Join the values of batches, `(rows [B], values [E, B, …] by name)`.
 
     Returns:
@@ -134,7 +134,7 @@ def scatter(batches: Iterator[tuple[Array, dict[str, Tensor]]], utterances: int)
     for rows, values in batches:
         for name, value in values.items():
             if name not in arrays:
-                shape = (value.shape[0], utterances, *value.shape[2:])
+                shape = (value.shape[0], num_utterances, *value.shape[2:])
                 arrays[name] = np.full(shape, np.nan, dtype=np.float32)
             arrays[name][:, rows] = value.cpu().numpy()
     return arrays

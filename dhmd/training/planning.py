@@ -47,38 +47,38 @@ def choose_workers(
     corpus: Corpus,
     device: torch.device,
     *,
-    members: int,
+    num_members: int,
     enough_work: bool = True,
 ) -> int:
     """Choose the number of processes for members that can be trained separately.
 
     It is `compute.workers` if that is set. Otherwise a cluster has one process per member, or one
     per stack if its tasks have GPUs. This machine has one process per GPU, or one per core as far
-    as half of the installed memory allows; and only one without enough work.
+    as half of the installed memory allows; and only one process without enough work.
 
     The number does not depend on free memory or load: results differ by rounding between numbers
     of workers, and an interrupted job resumes only with the same number.
 
     Args:
-        members: the number of members to train.
+        num_members: the number of members to train.
         enough_work: whether the job has at least `MIN_PARALLEL_WORK`.
     """
     on_gpu, workers = device.type != "cpu", compute.workers
     if compute.executor != "local":
-        return min(workers or (1 if on_gpu else members), members)
+        return min(workers or (1 if on_gpu else num_members), num_members)
     if workers is None and not enough_work:
         return 1
     if on_gpu:
         gpus = max(1, len(visible_gpus()))
-        return min(workers or gpus, gpus, members)
+        return min(workers or gpus, gpus, num_members)
     if workers is not None:
-        return min(workers, members)
+        return min(workers, num_members)
     processes = usable_cores() // (compute.threads or DEFAULT_THREADS)
     memory = installed_memory()
     if memory is not None:
         corpus_bytes = sum(ragged.values.nbytes for ragged in corpus.features.values())
         processes = min(processes, memory // 2 // (_PROCESS_BYTES + _COPIES * corpus_bytes))
-    return max(1, min(processes, members))
+    return max(1, min(processes, num_members))
 
 
 def split_evenly(items: Sequence[T], count: int) -> list[list[T]]:

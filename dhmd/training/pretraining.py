@@ -66,8 +66,8 @@ def pretrain_modality(
     for split, index in rows.items():
         if not len(index):
             raise DhmdError(
-                f"no {split} utterance of {corpus.name} has the modality {modality}: remove it "
-                "from the modalities"
+                f"no utterance of the {split} split of {corpus.name} has the modality {modality}: "
+                f"remove {modality} from model.modalities"
             )
     names = [
         member_name(modality, seed) + (f"/fold-{fold}" if fold >= 0 else "") for seed, fold in runs
@@ -116,18 +116,24 @@ class PretrainedEncoders:
         """Read the output folder of pretraining, and check that it fits the training.
 
         Raises:
-            DhmdError: it is damaged, or was pretrained on other data, seeds or modalities.
+            DhmdError: the folder is damaged, or of other data, seeds or modalities.
         """
         description = read_description(folder)
         seeds, modalities = configuration.train.seeds, configuration.modalities
         if description.identity != corpus.identity or not set(seeds) <= set(description.seeds):
-            raise DhmdError(f"{folder} was pretrained on other data or seeds: run pretrain again")
-        with open_checked(folder / FILE, f"{folder / FILE} is damaged: run pretrain again") as file:
+            raise DhmdError(
+                f"the encoders in {folder} were pretrained on different data or seeds: run the "
+                "pretrain stage again"
+            )
+        damaged = f"{folder / FILE} is damaged: run the pretrain stage again"
+        with open_checked(folder / FILE, damaged) as file:
             stored = json.loads(file.attrs["modalities"])
             teacher_SNM = file["teacher"][()]
         missing = [name for name in modalities if name not in stored]
         if missing:
-            raise DhmdError(f"{folder} has no encoder of {missing[0]}: run pretrain again")
+            raise DhmdError(
+                f"{folder} has no encoder of {missing[0]}: run the pretrain stage again"
+            )
         rows = [description.seeds.index(seed) for seed in seeds]
         columns = [stored.index(name) for name in modalities]
         weights = [read_weights(folder, seed) for seed in seeds]
@@ -172,7 +178,7 @@ class PretrainedEncoders:
         try:
             model.load_encoders(encoders)
         except ValueError as error:
-            raise DhmdError(f"{self.folder}: {error}; run pretrain again") from error
+            raise DhmdError(f"{self.folder}: {error}; run the pretrain stage again") from error
 
     def _check_teachers(
         self, configuration: Configuration, corpus: Corpus, data: DeviceCorpus
@@ -185,7 +191,7 @@ class PretrainedEncoders:
                 if np.isnan(teacher_NM[rows, index]).any():
                     raise DhmdError(
                         f"{self.folder}: the pretraining of {name} with seed-{seed} diverged; "
-                        "lower pretrain.lr and run pretrain again"
+                        "lower pretrain.lr and run the pretrain stage again"
                     )
 
 

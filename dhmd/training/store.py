@@ -194,7 +194,7 @@ def training_key(
 
 
 def environment(device: torch.device, architecture: str = "dhmd") -> dict[str, Any]:
-    """Return what the last bits of a result depend on: code, PyTorch and hardware (JSON values)."""
+    """Return the code, PyTorch and hardware that determine a result to the last bit (JSON)."""
     return {
         "code": code_sha256(architecture),
         "torch": torch.__version__,

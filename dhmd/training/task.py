@@ -33,7 +33,7 @@ from dhmd.base.files import json_sha256, write_text
 from dhmd.base.machine import end_with_parent
 from dhmd.data.aligned import read_corpus
 from dhmd.data.aligned.corpus import Corpus
-from dhmd.data.text.encoder import Encoder, load_encoder
+from dhmd.data.text.encoder import TextEncoder, load_encoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.registry import CorpusInfo, build
@@ -92,7 +92,7 @@ class Task:
     keys: Mapping[str, str]
     modality: str | None = None
     pretrained: Path | None = None
-    encoder: Encoder | None = None
+    encoder: TextEncoder | None = None
 
     @property
     def first_configuration(self) -> Configuration:
@@ -171,7 +171,7 @@ class Task:
         """Read a task from the JSON file that `write` wrote.
 
         Raises:
-            DhmdError: the file is missing or is no task, or the encoder cannot be loaded.
+            DhmdError: the file is missing or is not a task, or the encoder cannot be loaded.
         """
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -246,7 +246,7 @@ def train_stack(
         members,
         task_of(corpus),
         {name: len(corpus.feature_names[name]) for name in first.modalities},
-        model=first.model,
+        config=first.model,
         loss_weights=[(each.decouple, each.kd) for each in configurations for _ in seeds],
         corpus=CorpusInfo(len(corpus.index("train")), max_lengths(corpus, first.modalities)),
     )
@@ -287,7 +287,7 @@ def train_stack(
 
 @contextmanager
 def _locked(task: Task) -> Iterator[None]:
-    """Hold the lock of the task's directory."""
+    """Lock the task's directory inside the block."""
     path = task.folder.with_suffix(".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -307,7 +307,7 @@ def _locked(task: Task) -> Iterator[None]:
 
 
 class _Events(logging.Handler, Observer):
-    """Appends epochs and log messages to a file, which the process that started this one reads."""
+    """Appends epochs and log messages to a file, which the parent process reads."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -73,16 +73,16 @@ class Progress:
     history: History = field(default_factory=list)
 
     @staticmethod
-    def start(members: int, lr: float) -> Progress:
+    def start(num_members: int, lr: float) -> Progress:
         """Return the progress before the first epoch."""
         return Progress(
-            rates=[lr] * members,
-            best=[math.inf] * members,
-            best_epoch=[0] * members,
-            waited=[0] * members,
-            plateau=[0] * members,
-            stopped=[False] * members,
-            diverged=[None] * members,
+            rates=[lr] * num_members,
+            best=[math.inf] * num_members,
+            best_epoch=[0] * num_members,
+            waited=[0] * num_members,
+            plateau=[0] * num_members,
+            stopped=[False] * num_members,
+            diverged=[None] * num_members,
         )
 
     def update(self, member: int, score: float, train: TrainConfig) -> bool:
@@ -161,7 +161,7 @@ class Trainer:
         self.progress = Progress.start(members.count, train.lr)
         self._graphs: dict[tuple[int, ...], GraphedStep] = {}
         if train.precision == "tf32" and members.device.type == "cpu":
-            _log.warning("train.precision is tf32, which a CPU does not have: float32 is used")
+            _log.warning("train.precision is tf32, which a CPU does not support: float32 is used")
         learner.eval()
 
     def run(self) -> Progress:
@@ -366,19 +366,19 @@ class Trainer:
 
 @torch.no_grad()
 def predictions(
-    learner: Learner, members: Members, corpus: DeviceCorpus, rows: Array, buckets: int
+    learner: Learner, members: Members, corpus: DeviceCorpus, rows: Array, num_buckets: int
 ) -> Iterator[tuple[Array, Tensor]]:
     """Yield `(rows [B], outputs [E, B, O])` of the given rows, in evaluation mode."""
-    for batch_rows, batch in evaluation(learner, members, corpus, rows, buckets):
+    for batch_rows, batch in evaluation(learner, members, corpus, rows, num_buckets):
         yield batch_rows, learner.predict(batch)
 
 
 def evaluation(
-    learner: Learner, members: Members, corpus: DeviceCorpus, rows: Array, buckets: int
+    learner: Learner, members: Members, corpus: DeviceCorpus, rows: Array, num_buckets: int
 ) -> Iterator[tuple[Array, EnsembleBatch]]:
     """Yield `(rows [B], batch)` of the given rows; all members get the same utterances."""
     learner.eval()
-    for planned in corpus.evaluation(rows, buckets, learner.batch_by):
+    for planned in corpus.evaluation(rows, num_buckets, learner.batch_by):
         shape = (members.count, planned.rows_EB.shape[1])
         rows_EB = torch.from_numpy(planned.rows_EB).to(members.device).expand(shape)
         weight_EB = torch.ones(shape, device=members.device)

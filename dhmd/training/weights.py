@@ -21,7 +21,7 @@ from torch import Tensor
 from dhmd.base.errors import DhmdError, first_line
 from dhmd.config.schema import CONFIG, as_json, load_section
 from dhmd.data.aligned.corpus import Alignment, Corpus
-from dhmd.data.text.encoder import Encoder
+from dhmd.data.text.encoder import TextEncoder
 from dhmd.models.learner import Learner
 from dhmd.models.members import Members
 from dhmd.models.registry import CorpusInfo, build
@@ -65,7 +65,8 @@ class Description:
         for name in self.configuration.modalities:
             if name not in self.features or name not in self.normalisation:
                 raise ValueError(
-                    f"the features or the normalisation of {name} are missing: train again"
+                    f"the features or the normalisation of {name} are missing: "
+                    "train the model again"
                 )
             normalisation, shape = self.normalisation[name], (len(self.features[name]),)
             if not normalisation.mean_I.shape == normalisation.std_I.shape == shape:
@@ -97,7 +98,7 @@ class Description:
         return {name: len(self.features[name]) for name in self.configuration.modalities}
 
     def write(self, folder: Path) -> None:
-        """Write model.json, without section `compute`, which is about the training machine."""
+        """Write model.json, without section `compute`, which describes the training machine."""
         content = as_json(self)
         del content["configuration"]["compute"]
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
@@ -120,12 +121,15 @@ def read_description(folder: Path) -> Description:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format"]
     except OSError as error:
-        raise DhmdError(f"{folder} is no model folder: {first_line(error)}") from error
+        raise DhmdError(f"{folder} is not a model folder: {first_line(error)}") from error
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise DhmdError(f"{path} is damaged ({first_line(error)}): train again") from error
+        raise DhmdError(
+            f"{path} is damaged ({first_line(error)}): train the model again"
+        ) from error
     if version != _FORMAT:
         raise DhmdError(
-            f"{path} has format {version}, but this version of dhmd reads {_FORMAT}: train again"
+            f"{path} has format {version}, but this version of dhmd reads {_FORMAT}: "
+            "train the model again"
         )
     return load_section(Description, content, source=str(path))
 
@@ -141,12 +145,12 @@ def read_weights(folder: Path, seed: int) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise DhmdError(
-            f"{path} is missing or damaged ({first_line(error)}): train again"
+            f"{path} is missing or damaged ({first_line(error)}): train the model again"
         ) from error
 
 
 def load_model(
-    folder: Path, device: torch.device, encoder: Encoder | None = None
+    folder: Path, device: torch.device, encoder: TextEncoder | None = None
 ) -> tuple[Learner, Members, Description]:
     """Load a trained model with all its seeds, ready to predict.
 
@@ -165,7 +169,7 @@ def load_model(
             members,
             description.task,
             description.inputs,
-            model=configuration.model,
+            config=configuration.model,
             loss_weights=[(configuration.decouple, configuration.kd)] * members.count,
             corpus=CorpusInfo(description.train_utterances, dict(description.steps)),
         )
@@ -194,8 +198,8 @@ def _set_weights(model: Learner, weights: Sequence[Mapping[str, Tensor]], folder
             shape = list(expected[name].shape[1:])
             if list(tensor.shape) != shape:
                 raise DhmdError(
-                    f"{folder}: {name} has the shape {list(tensor.shape)}, but by model.json it "
-                    f"must have the shape {shape}"
+                    f"{folder}: {name} has the shape {list(tensor.shape)}, but model.json "
+                    f"requires the shape {shape}"
                 )
     model.load_member_tensors(
         {name: torch.stack([tensors[name] for tensors in weights]) for name in expected}

@@ -40,10 +40,14 @@ def test_variants_with_the_same_structure_share_a_stack() -> None:
         assert [n for group in smaller for n in group] == [n for group in groups for n in group]
 
 
-def test_a_stack_equals_its_variants_alone(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_a_stack_equals_its_variants_alone(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
     variants = chosen_variants(AblateConfig(variants=TOGETHER), QUICK)
     recorder = Recorder()
-    aligned, pretrained, store = tiny.aligned(), tiny.pretrained(), tmp_path / "s"
+    aligned, pretrained, store = (
+        tiny_artefacts.aligned(),
+        tiny_artefacts.pretrained(),
+        tmp_path / "s",
+    )
     ablate(variants, aligned, pretrained, tmp_path / "a", store, recorder)
     names = [f"{name}/seed-{seed}" for name in TOGETHER for seed in (1, 2)]
     assert recorder.starts == [("ablate", tuple(names), 0)]
@@ -68,11 +72,16 @@ def test_a_stack_equals_its_variants_alone(tiny: TinyArtefacts, tmp_path: Path) 
     assert all(np.abs(first - other).max() > 1e-3 for other in others)
 
 
-def test_every_kind_of_variant_trains_and_is_written(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_every_kind_of_variant_trains_and_is_written(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     names = ("uniform_edges", "no_dictionary", "no_decoupling", "only_text_vision", "mult", "gru")
     full = tiny_configuration({"train": {"epochs": 1, "seeds": (2,)}})
     variants = chosen_variants(AblateConfig(variants=names), full)
-    aligned, pretrained = tiny.aligned("classification"), tiny.pretrained("classification")
+    aligned, pretrained = (
+        tiny_artefacts.aligned("classification"),
+        tiny_artefacts.pretrained("classification"),
+    )
     ablate(variants, aligned, pretrained, tmp_path / "a", tmp_path / "s")
     assert {path.name for path in (tmp_path / "a").iterdir()} == set(names)
     for name in names:
@@ -87,10 +96,10 @@ def test_every_kind_of_variant_trains_and_is_written(tiny: TinyArtefacts, tmp_pa
     ) == ["text", "vision"]
 
 
-def test_interrupted_ablations_resume(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_interrupted_ablations_resume(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
     names = ("no_distillation", "uniform_edges", "late_fusion")
     variants = chosen_variants(AblateConfig(variants=names), QUICK)
-    aligned, pretrained = tiny.aligned(), tiny.pretrained()
+    aligned, pretrained = tiny_artefacts.aligned(), tiny_artefacts.pretrained()
     ablate(variants, aligned, pretrained, tmp_path / "a", tmp_path / "other")
     interrupted, resumed = (
         Recorder(stop_after=3),
@@ -108,15 +117,25 @@ def test_interrupted_ablations_resume(tiny: TinyArtefacts, tmp_path: Path) -> No
     assert list((tmp_path / "s" / "tasks").iterdir()) == []
 
 
-def test_no_variants_give_an_empty_folder(tiny: TinyArtefacts, tmp_path: Path) -> None:
-    ablate({}, tiny.aligned(), tiny.pretrained(), tmp_path / "a", tmp_path / "s")
+def test_no_variants_give_an_empty_folder(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
+    ablate(
+        {}, tiny_artefacts.aligned(), tiny_artefacts.pretrained(), tmp_path / "a", tmp_path / "s"
+    )
     assert list((tmp_path / "a").iterdir()) == []
 
 
-def test_one_modality_trains_its_variants_too(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_one_modality_trains_its_variants_too(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     full = tiny_configuration({"train": {"epochs": 1, "seeds": (1,)}}, modalities=("audio",))
     variants = chosen_variants(AblateConfig(variants=("no_distillation", "no_dictionary")), full)
-    ablate(variants, tiny.aligned(), tiny.pretrained(), tmp_path / "a", tmp_path / "s")
+    ablate(
+        variants,
+        tiny_artefacts.aligned(),
+        tiny_artefacts.pretrained(),
+        tmp_path / "a",
+        tmp_path / "s",
+    )
     for name in variants:
         outputs = read_outputs(tmp_path / "a" / name)
         assert np.isfinite(outputs["prediction"]).all()

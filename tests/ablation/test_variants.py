@@ -59,7 +59,7 @@ def test_every_ablation_changes_only_its_keys() -> None:
     assert all(variant.purpose for variant in VARIANTS.values())
 
 
-def test_variants_that_change_nothing_are_left_out() -> None:
+def test_variants_that_change_nothing_are_excluded() -> None:
     for_two = set(chosen_variants(AblateConfig(all=True), PAIR))
     assert "only_text" in for_two
     assert not {"only_vision", "only_text_audio", "only_text_vision"} & for_two
@@ -104,7 +104,9 @@ def test_a_variant_keeps_the_seeds_and_settings_of_the_full_model() -> None:
 
 
 def test_an_unknown_or_useless_variant_is_refused_by_name() -> None:
-    with pytest.raises(DhmdError, match=r"'no_dectionary', but must name some of no_distillation"):
+    with pytest.raises(
+        DhmdError, match=r"'no_dectionary' is not a variant; choose from no_distillation"
+    ):
         chosen_variants(AblateConfig(variants=("no_dectionary",)), TINY)
     with pytest.raises(DhmdError, match=r"mult needs 2 modalities, .*audio; remove mult"):
         chosen_variants(AblateConfig(variants=("mult",)), ONE)

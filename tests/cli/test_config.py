@@ -53,7 +53,7 @@ def test_the_shipped_settings_are_valid(project: Path, capsys: pytest.CaptureFix
             "params.yaml",
             "  variants:",
             "  variants:\n    - no_distilation",
-            "ablate.variants names 'no_distilation', but must name some of no_distillation",
+            "ablate.variants: 'no_distilation' is not a variant; choose from no_distillation",
         ),
         (
             "recipes/demo.yaml",

@@ -53,7 +53,9 @@ def test_the_error_for_a_folder_without_a_model_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["predict", str(tmp_path), "--model", str(tmp_path), "--output", "o.csv"]
-    assert error_message(words, capsys).startswith(f"dhmd predict: {tmp_path} is no model folder: ")
+    assert error_message(words, capsys).startswith(
+        f"dhmd predict: {tmp_path} is not a model folder: "
+    )
 
 
 def test_the_output_must_not_replace_inputs_or_the_model(

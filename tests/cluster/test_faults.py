@@ -37,7 +37,7 @@ from tests.cluster.engines import (
     wait_until,
 )
 from tests.training.artefacts import TinyArtefacts, read_files, start_driver, train
-from tests.training.artefacts import tiny as tiny
+from tests.training.artefacts import tiny_artefacts as tiny_artefacts
 from tests.training.corpora import TINY, tiny_configuration
 from tests.training.learners import Recorder
 
@@ -81,10 +81,18 @@ def configuration_for(engine: Engine | None, epochs: int = EPOCHS, **compute: An
 
 
 @pytest.fixture(scope="module")
-def local(tiny: TinyArtefacts, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def local(
+    tiny_artefacts: TinyArtefacts, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
     """Return the files of a model that was trained by two local workers."""
     folder = tmp_path_factory.mktemp("local")
-    train(configuration_for(None), tiny.aligned(), tiny.pretrained(), folder / "m", folder / "s")
+    train(
+        configuration_for(None),
+        tiny_artefacts.aligned(),
+        tiny_artefacts.pretrained(),
+        folder / "m",
+        folder / "s",
+    )
     return read_files(folder / "m")
 
 
@@ -114,15 +122,16 @@ class EpochCounter:
                     link = self._links / f"{path.parent.name}-{path.stat().st_ino}"
                     fetched = any(self._links.glob(f"{path.parent.name}-*"))
                     os.link(path, link)  # fails if there is a link already
-                    # A task appends to a fetched file a second later at the earliest.
+                    # The events of a fetched file come from another node: a task appends new ones a
+                    # second later at the earliest.
                     self._copied[link] = len(path.read_text().splitlines()) if fetched else 0
             self._pids.update(processes("dhmd.training.run_task", str(self._store)))
 
     def row(self, engine: Engine, fault: str, result: str, history: Path) -> list[object]:
-        """Return the fault's row of the table; fail if the history lacks an epoch.
+        """Return the fault's row of the table in docs/cluster.md; check that no epoch is lost.
 
-        A process that is killed between saving and reporting an epoch has trained it, although
-        there is no event of it.
+        A process that is killed between saving and reporting an epoch writes no event of this
+        epoch; the history has it, so this epoch is counted as trained.
         """
         events = [
             json.loads(line)
@@ -156,7 +165,7 @@ class Fault(Recorder):
 def test_a_fault_does_not_change_the_result(
     engine: Engine,
     fault: str,
-    tiny: TinyArtefacts,
+    tiny_artefacts: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     caplog: pytest.LogCaptureFixture,
@@ -178,8 +187,8 @@ def test_a_fault_does_not_change_the_result(
     with EpochCounter(tmp_path / "s") as counter:
         train(
             configuration_for(engine),
-            tiny.aligned(),
-            tiny.pretrained(),
+            tiny_artefacts.aligned(),
+            tiny_artefacts.pretrained(),
             tmp_path / "m",
             tmp_path / "s",
             Fault(cause),
@@ -193,23 +202,23 @@ def test_a_fault_does_not_change_the_result(
 
 def test_a_killed_driver_resumes_and_trains_nothing_twice(
     engine: Engine,
-    tiny: TinyArtefacts,
+    tiny_artefacts: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     record_property: Callable[[str, object], None],
 ) -> None:
     with EpochCounter(tmp_path / "s") as counter:
-        driver = start_driver(configuration_for(engine), tiny, tmp_path)
+        driver = start_driver(configuration_for(engine), tiny_artefacts, tmp_path)
         wait_until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
         driver.kill()
         driver.wait()
         driver.stderr.close()
-        second_driver = start_driver(configuration_for(engine), tiny, tmp_path)
+        second_driver = start_driver(configuration_for(engine), tiny_artefacts, tmp_path)
         _, log = second_driver.communicate(timeout=200)
     assert second_driver.returncode == 0, log
     assert read_files(tmp_path / "m") == local
     if engine.name != "Ray":  # whose tasks end with their driver
-        assert log.count("is in the queue, as job") + log.count("already in ") >= 1, log
+        assert log.count("in the queue as job") + log.count("are already in ") >= 1, log
     assert "submitting it again" not in log
     result, history = "same bits as two local processes", tmp_path / "m/history.csv"
     row = counter.row(engine, "killed driver, started again", result, history)
@@ -218,7 +227,7 @@ def test_a_killed_driver_resumes_and_trains_nothing_twice(
 
 def test_a_full_disk_fails_and_resumes_once_there_is_room(
     engine: Engine,
-    tiny: TinyArtefacts,
+    tiny_artefacts: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     record_property: Callable[[str, object], None],
@@ -234,7 +243,7 @@ def test_a_full_disk_fails_and_resumes_once_there_is_room(
             while True:
                 stream.write(bytes(4096))
 
-    arguments = (tiny.aligned(), tiny.pretrained(), tmp_path / "m", disk / "s")
+    arguments = (tiny_artefacts.aligned(), tiny_artefacts.pretrained(), tmp_path / "m", disk / "s")
     try:
         with EpochCounter(disk / "s") as counter:
             with pytest.raises(DhmdError, match=r"[Nn]o space|disk .* is full"):
@@ -252,18 +261,20 @@ def test_a_full_disk_fails_and_resumes_once_there_is_room(
 
 
 def test_a_job_that_never_finishes_an_epoch_fails(
-    tiny: TinyArtefacts, tmp_path: Path, engine: Engine
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, engine: Engine
 ) -> None:
     if engine.name == "Ray":
         pytest.skip("Ray has no setup lines")
     configuration = configuration_for(engine, slurm={"setup": ["kill -9 $$"]}, retries=1)
     with pytest.raises(DhmdError, match=r"was killed 2 times in a row .*time limit.*log"):
-        tiny.train(configuration, tmp_path)
+        tiny_artefacts.train(configuration, tmp_path)
     assert not (tmp_path / "m").exists()
 
 
-def test_ctrl_c_ends_the_jobs(engine: Engine, tiny: TinyArtefacts, tmp_path: Path) -> None:
-    driver = start_driver(configuration_for(engine, epochs=4000), tiny, tmp_path)
+def test_ctrl_c_ends_the_jobs(
+    engine: Engine, tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
+    driver = start_driver(configuration_for(engine, epochs=4000), tiny_artefacts, tmp_path)
     wait_until(lambda: list(tmp_path.glob("s/tasks/*/checkpoint.*")), "no epoch is finished")
     driver.send_signal(signal.SIGINT)
     assert driver.wait(60) != 0
@@ -278,7 +289,7 @@ def test_ctrl_c_ends_the_jobs(engine: Engine, tiny: TinyArtefacts, tmp_path: Pat
 def test_without_a_shared_folder_files_go_through_the_remote(
     engine: Engine,
     fault: str,
-    tiny: TinyArtefacts,
+    tiny_artefacts: TinyArtefacts,
     tmp_path: Path,
     local: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
@@ -310,7 +321,7 @@ def test_without_a_shared_folder_files_go_through_the_remote(
         losing = threading.Thread(target=lose_node)
         if "lost" in fault:
             losing.start()
-        tiny.train(configuration, driver)
+        tiny_artefacts.train(configuration, driver)
     assert read_files(driver / "m") == local
     assert ("submitting it again" in caplog.text) == ("lost" in fault)
     assert len(list(node.glob(".dhmd/trainings/*.safetensors"))) == 2
@@ -322,22 +333,24 @@ def test_without_a_shared_folder_files_go_through_the_remote(
 
 
 def test_the_settings_reach_sbatch(
-    tiny: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = FakeSlurm(tmp_path / "fake", monkeypatch)
     slurm = {"time": "00:10:00", "array_parallelism": 1, "setup": ["exit 1"]}
     configuration = configuration_for(engine, epochs=1, slurm=slurm, retries=0)
     with pytest.raises(DhmdError, match="was killed 1 times"):
-        tiny.train(configuration, tmp_path)
+        tiny_artefacts.train(configuration, tmp_path)
     calls = set((tmp_path / "fake" / "calls").read_text().split())
     assert {"--requeue", "--time=00:10:00", "--array=0-1%1", "--cpus-per-task=1"} <= calls
 
 
 @pytest.mark.slow
-def test_ray_starts_on_this_machine_without_an_address(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_ray_starts_on_this_machine_without_an_address(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     pytest.importorskip("ray")
     configuration = configuration_for(Engine("Ray", "ray"), epochs=1)
-    tiny.train(configuration, tmp_path)
+    tiny_artefacts.train(configuration, tmp_path)
     assert len(list((tmp_path / "m").glob("seed-*.safetensors"))) == 2
 
 
@@ -351,7 +364,7 @@ def test_ray_starts_on_this_machine_without_an_address(tiny: TinyArtefacts, tmp_
 def test_a_missing_engine_is_an_error(
     executor: str,
     message: str,
-    tiny: TinyArtefacts,
+    tiny_artefacts: TinyArtefacts,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -359,14 +372,14 @@ def test_a_missing_engine_is_an_error(
     monkeypatch.setitem(sys.modules, "ray", None)
     configuration = configuration_for(Engine("absent", executor), epochs=1)
     with pytest.raises(DhmdError, match=message):
-        tiny.train(configuration, tmp_path)
+        tiny_artefacts.train(configuration, tmp_path)
     assert TINY.compute.executor == "local"
 
 
 def test_each_gpu_of_a_machine_has_one_process(
-    tiny: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The GPUs are mocked in this process; the workers find none and train on the CPU."""
+    """Mock the GPUs in this process; the workers find none and train on the CPU."""
     variables: set[tuple[int, str]] = set()
 
     class EnvironmentRecorder(Recorder):
@@ -380,6 +393,6 @@ def test_each_gpu_of_a_machine_has_one_process(
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     configuration = configuration_for(None, epochs=10, device="auto")
-    tiny.train(configuration, tmp_path, EnvironmentRecorder())
+    tiny_artefacts.train(configuration, tmp_path, EnvironmentRecorder())
     assert len(variables) == 2
     assert {value for _, value in variables} == {"CUDA_VISIBLE_DEVICES=4", "CUDA_VISIBLE_DEVICES=7"}

@@ -1,4 +1,4 @@
-"""Reading and writing computational sequences; invalid data are errors, invalid metadata not."""
+"""Reading and writing computational sequences, with valid and invalid data and metadata."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_any_metadata_value_is_accepted(raw: object, value: object) -> None:
 
 
 def raw_file(path: Path, features: Any, intervals: Any, *, metadata: bool = True) -> Path:
-    """Write a file without our writer."""
+    """Write a file with h5py instead of `write_sequence`."""
     with h5py.File(path, "w") as file:
         root = file.create_group("Any Name At All")
         entry = root.create_group("data/v")
@@ -98,7 +98,7 @@ def test_metadata_may_be_invalid_or_missing(tmp_path: Path) -> None:
         (np.zeros(0), np.zeros(0), (0, 0)),
     ],
 )
-def test_shapes_of_published_files(
+def test_the_shapes_of_published_files_are_supported(
     tmp_path: Path, features: Any, intervals: Any, shape: tuple[int, int]
 ) -> None:
     with open_sequence(raw_file(tmp_path / "x.csd", features, intervals)) as sequence:
@@ -152,7 +152,7 @@ def test_cyclic_groups_are_errors(tmp_path: Path) -> None:
         open_sequence(tmp_path / "x.csd")
 
 
-def test_files_that_are_not_sequences(tmp_path: Path) -> None:
+def test_files_that_are_not_sequences_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match=r"x\.csd: no such computational sequence"):
         open_sequence(tmp_path / "x.csd")
     (tmp_path / "x.csd").write_text("<html>404</html>")
@@ -183,7 +183,7 @@ def test_truncated_files_are_errors(tmp_path: Path) -> None:
 
 
 def test_reading_is_lazy(tmp_path: Path) -> None:
-    """A damaged entry does not affect the others, and is an error when it is read."""
+    """Check that a damaged entry is an error only when it is read."""
     path = tmp_path / "x.csd"
     with h5py.File(path, "w") as file:
         for name in ("a", "b"):

@@ -1,4 +1,4 @@
-"""Source manifests: a replaced local file makes one stale, an absent file does not."""
+"""A source manifest is stale if a local file was replaced, but not if it is absent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATH = Path("recipes/sources/my_arrays.json")
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A project with the datasets demo and my_arrays, without their manifests."""
+    """Create a project with the datasets demo and my_arrays, without manifests."""
     monkeypatch.delenv("DVC_ROOT", raising=False)
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     shutil.rmtree(tmp_path / "recipes" / "sources")

@@ -1,4 +1,4 @@
-"""Short and long form of the tests, and the undisturbed run that results are compared to."""
+"""The short and the long form of the tests, and the uninterrupted run to compare results to."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def long(pytestconfig: pytest.Config) -> bool:
-    """Return whether this is the long form."""
+    """Return whether the tests run in their long form."""
     return bool(pytestconfig.getoption("--run-slow"))
 
 
 @dataclass(frozen=True)
 class Reference:
-    """An undisturbed run of the pipeline.
+    """An uninterrupted run of the pipeline.
 
     Attributes:
         project: its folder.

@@ -125,7 +125,7 @@ class Project(Repository):
         return [pid for pid in processes(*words) if Path(f"/proc/{pid}/cwd").resolve() == folder]
 
     def wait_for_none(self, *words: str, seconds: float = 60) -> None:
-        """Wait until `processes` finds none."""
+        """Wait until no process of the copy has all the words in its command."""
         message = f"still running after {seconds} s: {words}"
         wait_until(lambda: not self.processes(*words), message, seconds)
 

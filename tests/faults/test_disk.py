@@ -1,4 +1,4 @@
-"""Full disks, and inputs that are missing or truncated: one sentence, and no output."""
+"""On full disks and with missing or truncated inputs, stages print one sentence and no output."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def files_of(project: Project, names: tuple[str, ...]) -> list[Path]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_disk_that_is_full_at_any_write(
+def test_a_stage_resumes_after_a_full_disk_at_any_write(
     stage: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
     skip_in_short_form(stage, long, "train")
@@ -151,7 +151,7 @@ def test_a_disk_that_is_full_at_any_write(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_file_that_cannot_be_written_to_its_end(
+def test_a_stage_fails_if_a_file_cannot_be_written_completely(
     stage: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
     skip_in_short_form(stage, long, "align")
@@ -175,7 +175,7 @@ READS = {
 
 
 @pytest.mark.parametrize("stage", READS)
-def test_an_input_that_is_missing(
+def test_a_missing_input_is_named(
     stage: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
     skip_in_short_form(stage, long, "align")
@@ -191,10 +191,10 @@ def test_an_input_that_is_missing(
 
 
 @pytest.mark.parametrize("stage", READS)
-def test_an_input_that_is_truncated(
+def test_a_truncated_input_is_named(
     stage: str, reference: Reference, tmp_path: Path, long: bool
 ) -> None:
-    """The file is refused by name, unless the stage does not read it.
+    """The stage fails with a message that names the file, unless it does not read the file.
 
     CSV files are left out: one with fewer rows is valid, and they are in Git or hashed by DVC.
     """

@@ -84,7 +84,7 @@ def test_a_killed_stage_ends_with_the_same_bytes(
 def test_a_killed_training_of_two_processes_ends_with_the_same_bytes(
     reference: Reference, tmp_path: Path
 ) -> None:
-    """The workers end with the stage. If one of them is killed, the stage fails and says so."""
+    """The workers end with the stage. If one of them is killed, the stage fails."""
     project = reference.copy_before(tmp_path / "workers", "train")
     project.edit("params.yaml", ("  workers:", "  workers: 2"))
     start = time.monotonic()

@@ -104,7 +104,7 @@ def test_the_correlation_of_constant_predictions_is_undefined(
 
 
 @pytest.mark.slow
-def test_a_class_that_training_never_saw(tmp_path: Path) -> None:
+def test_a_class_absent_from_training_is_evaluated(tmp_path: Path) -> None:
     data = tiny_data("classification")
     splits = np.repeat(SPLITS, SEGMENTS)
     labels = data.labels_N.copy()
@@ -116,7 +116,7 @@ def test_a_class_that_training_never_saw(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
-def test_splits_of_one_utterance_and_batches_of_one(task: str, tmp_path: Path) -> None:
+def test_splits_and_batches_may_have_one_utterance(task: str, tmp_path: Path) -> None:
     data = tiny_data(task)
     keep = np.arange(2, len(SPLITS) * SEGMENTS, SEGMENTS)[[0, 1, 2, 6, 8]]
     present = np.ones((len(keep), 3), dtype=bool)

@@ -72,7 +72,7 @@ class Attack:
         return getattr(modules[module], name), (self.argument,)
 
 
-def test_attacks_by_pickle_run_nothing(tmp_path: Path) -> None:
+def test_malicious_pickles_run_no_code(tmp_path: Path) -> None:
     mark = tmp_path / "owned"
     attacks = [
         Attack("os.system", f"touch {mark}"),
@@ -96,7 +96,7 @@ def test_attacks_by_pickle_run_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["aligned.h5", "seed-1.safetensors", "model.json", "x.npz"])
-def test_a_pickle_under_another_name_runs_nothing(tmp_path: Path, name: str) -> None:
+def test_a_pickle_under_another_name_runs_no_code(tmp_path: Path, name: str) -> None:
     from dhmd.data.aligned import read_corpus
     from dhmd.training.weights import load_model
 

@@ -1,4 +1,4 @@
-"""Media that the tests make: speech by espeak-ng, frames with scikit-image's astronaut, ffmpeg.
+"""Media for the tests: speech by espeak-ng, and scikit-image's astronaut as the face.
 
 Where one of these or the extra `media` is absent, tests that need it skip and name it.
 """
@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 FPS = 10
 
 
-def need(*names: str) -> None:
+def skip_without(*names: str) -> None:
     """Skip the test if a program or a package is absent."""
     programs = ("ffmpeg", "espeak-ng")
     absent = [
@@ -36,8 +36,8 @@ def need(*names: str) -> None:
 
 @pytest.fixture(scope="session")
 def say() -> Callable[[str], Array]:
-    """Return a function that speaks a sentence: int16 samples, shape [N]."""
-    need("espeak-ng", "ffmpeg")
+    """Return a function that synthesises a sentence as int16 samples, shape [N]."""
+    skip_without("espeak-ng", "ffmpeg")
 
     def speak(text: str) -> Array:
         spoken = subprocess.run(
@@ -59,7 +59,7 @@ def say() -> Callable[[str], Array]:
 @pytest.fixture(scope="session")
 def face() -> Array:
     """Return a frame with one face, shape [256, 256, 3]."""
-    need("skimage")
+    skip_without("skimage")
     from skimage.data import astronaut
 
     return np.ascontiguousarray(astronaut()[:256, 96:352])

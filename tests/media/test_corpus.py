@@ -18,7 +18,7 @@ from dhmd.data.formats.drafting import LabelOptions
 from dhmd.media.corpus import assign_folds, label_values, read_labels
 from dhmd.recipes import check_recipe_file, load_recipe
 from dhmd.settings import load_params
-from tests.media.conftest import need, write_video
+from tests.media.conftest import skip_without, write_video
 
 ROOT = Path(__file__).parents[2]
 LABELS = """file,start,end,label,fold
@@ -31,11 +31,13 @@ d.mp4,,,0,test
 
 
 def rows(folder: Path, text: str) -> dict:
+    """Write a labels file, and read its rows."""
     (folder / "labels.csv").write_text(text, encoding="utf-8")
     return read_labels(folder / "labels.csv")
 
 
 def values(folder: Path, labels: list[str], **task: object) -> tuple:
+    """Return the classes and the label values of a labels file."""
     lines = [f"{n}.mp4,{label}" for n, label in enumerate(labels)]
     label_rows = rows(folder, "\n".join(["file,label", *lines]))
     options = LabelOptions(**task)  # type: ignore[arg-type]
@@ -43,7 +45,7 @@ def values(folder: Path, labels: list[str], **task: object) -> tuple:
     return classes, [values_by_video[str(n)].item() for n in range(len(labels))]
 
 
-def test_labels_of_segments_and_of_whole_videos(tmp_path: Path) -> None:
+def test_labels_belong_to_segments_or_whole_videos(tmp_path: Path) -> None:
     label_rows = rows(tmp_path, LABELS)
     assert list(label_rows) == ["a b (x1)", "c", "d"]
     assert [(row.start, row.end) for row in label_rows["a b (x1)"]] == [(0.0, 1.5), (1.5, 3.0)]
@@ -68,7 +70,7 @@ def test_videos_are_assigned_by_seed(tmp_path: Path) -> None:
         assign_folds({name: label_rows[name] for name in ("1", "2")}, (0.7, 0.1, 0.2), 1, tmp_path)
 
 
-def test_classes_and_values(tmp_path: Path) -> None:
+def test_labels_are_classes_or_values(tmp_path: Path) -> None:
     assert values(tmp_path, ["-1.5", "2"]) == ((), [-1.5, 2.0])
     assert values(tmp_path, ["sad", "happy", "sad"]) == (("happy", "sad"), [1.0, 0.0, 1.0])
     assert values(tmp_path, ["sad", "happy"], classes=("sad", "happy"))[1] == [0.0, 1.0]
@@ -87,7 +89,7 @@ def test_classes_and_values(tmp_path: Path) -> None:
         (["a", "a"], {}, "the label 'a' is not one of at least two classes (a)"),
     ],
 )
-def test_invalid_labels_are_refused(tmp_path: Path, labels, task, sentence: str) -> None:
+def test_invalid_labels_are_errors(tmp_path: Path, labels, task, sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
         values(tmp_path, labels, **task)
     assert sentence in str(caught.value)
@@ -107,7 +109,7 @@ def test_invalid_labels_are_refused(tmp_path: Path, labels, task, sentence: str)
             "line 2: start: 'x' is not a time in seconds",
         ),
         ("file,label,start,end\na,1,2,2\n", "line 2: the segment ends at 2 s, before it starts"),
-        ("file,label\na,1\na,2\n", "line 3: a video with several rows needs start and end"),
+        ("file,label\na,1\na,2\n", "line 3: a video with several rows must have start and end"),
         ("file,label,split\na,1,dev\n", "split is 'dev', but must be one of train, valid, test"),
         (
             "file,label,start,end,split\na,1,0,1,train\na,1,1,2,test\n",
@@ -115,7 +117,7 @@ def test_invalid_labels_are_refused(tmp_path: Path, labels, task, sentence: str)
         ),
     ],
 )
-def test_invalid_lines_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
+def test_invalid_lines_are_errors(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
         rows(tmp_path, text)
     assert sentence in str(caught.value)
@@ -132,8 +134,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_import(repository: Path, say, face, capsys) -> None:
-    need("ffmpeg", "opensmile", "mediapipe", "pocketsphinx")
+def test_videos_are_imported_and_aligned(repository: Path, say, face, capsys) -> None:
+    skip_without("ffmpeg", "opensmile", "mediapipe", "pocketsphinx")
     videos = repository / "videos"
     videos.mkdir()
     texts = {"a": "I loved this film. It was great.", "b": "it was bad", "c": "it was okay"}

@@ -16,7 +16,7 @@ from dhmd.media.extract import Options, extract
 from dhmd.media.extractor import FrameCounts
 from dhmd.media.ffmpeg import RATE
 from dhmd.media.words import Whisper
-from tests.media.conftest import need, write_video
+from tests.media.conftest import skip_without, write_video
 
 transformers = pytest.importorskip("transformers")
 
@@ -78,7 +78,7 @@ def test_frames_are_encoded_one_by_one(image_model: Path) -> None:
 def test_encoders_replace_the_default_extractors(
     tmp_path: Path, audio_model: Path, image_model: Path
 ) -> None:
-    need("ffmpeg")
+    skip_without("ffmpeg")
     frames = [np.full((64, 64, 3), shade, np.uint8) for shade in range(10)]
     sound = np.random.default_rng(1).normal(0, 1000, RATE).astype(np.int16)
     write_video(tmp_path / "a.mp4", frames, sound)
@@ -94,7 +94,7 @@ def test_encoders_replace_the_default_extractors(
         assert len(vision.read("a").features) == 10
 
 
-def test_a_folder_that_is_not_an_encoder_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_an_encoder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
     with pytest.raises(DhmdError, match="cannot be read as an encoder"):
         AudioEncoder(str(tmp_path))

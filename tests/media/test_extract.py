@@ -15,17 +15,19 @@ from dhmd.data.csd import open_sequence
 from dhmd.media.extract import Options, Result, extract, media_files
 from dhmd.media.extractor import check_extractor
 from dhmd.media.ffmpeg import RATE
-from tests.media.conftest import FPS, need, write_video
+from tests.media.conftest import FPS, skip_without, write_video
 
 TEXT = "This movie was wonderful. The ending was terrible."
 
 
 @pytest.fixture
 def tools() -> None:
-    need("ffmpeg", "opensmile", "mediapipe", "pocketsphinx")
+    """Skip the test without the programs and packages of feature extraction."""
+    skip_without("ffmpeg", "opensmile", "mediapipe", "pocketsphinx")
 
 
 def run(videos: list[Path], out: Path, **options: object) -> tuple[Result, list[str]]:
+    """Extract features, and return the result and the messages."""
     messages: list[str] = []
     result = extract(videos, out, Options(**options), messages.append)  # type: ignore[arg-type]
     return result, messages
@@ -162,20 +164,20 @@ def test_the_intact_part_of_a_damaged_file_is_used(tmp_path: Path, speech, face)
     assert "is damaged: ffmpeg decodes" in next(iter(result.failed.values()))
 
 
-def test_programs_and_packages_that_are_absent(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_absent_programs_and_packages_are_errors(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "talk.mp4").touch()
     command = ["extract", str(tmp_path / "talk.mp4"), "--out", str(tmp_path / "out")]
     monkeypatch.setitem(sys.modules, "opensmile", None)
     assert main([*command, "--modalities", "audio"]) == 1
     assert "pip install -c constraints-media.txt 'dhmd[media]'" in capsys.readouterr().err
     monkeypatch.undo()
-    need("opensmile")
+    skip_without("opensmile")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main([*command, "--modalities", "audio"]) == 1
     assert "ffprobe is not installed: install the program ffmpeg" in capsys.readouterr().err
 
 
-def test_options_that_are_refused(tmp_path: Path, capsys) -> None:
+def test_invalid_options_are_errors(tmp_path: Path, capsys) -> None:
     def error_message(*words: str) -> str:
         assert main(["extract", *words, "--out", str(tmp_path / "out")]) == 1
         return capsys.readouterr().err
@@ -189,19 +191,19 @@ def test_options_that_are_refused(tmp_path: Path, capsys) -> None:
     absent = str(tmp_path / "absent")
     vision = error_message(str(tmp_path), "--modalities", "vision", "--face-model", absent)
     assert "--face-model is" in vision
-    need("pocketsphinx")
+    skip_without("pocketsphinx")
     whisper = error_message(str(tmp_path), "--modalities", "text", "--whisper", absent)
     assert "is not a Whisper model: it must have config.json" in whisper
 
 
-def test_help_states_the_terms(capsys) -> None:
+def test_help_states_the_licence_terms(capsys) -> None:
     with pytest.raises(SystemExit):
         main(["extract", "--help"])
     help_text = " ".join(capsys.readouterr().out.split())
     assert "openSMILE is free for research, education and private use; commercial" in help_text
 
 
-def test_other_extractors_are_refused_by_name() -> None:
+def test_features_of_another_extractor_are_an_error() -> None:
     extractor = {"name": "openSMILE", "version": "2.6.0", "settings": {"rate": 100}}
     check_extractor(Path("a.csd"), extractor, dict(extractor))
     check_extractor(Path("a.csd"), None, None)

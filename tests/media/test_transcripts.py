@@ -1,4 +1,4 @@
-"""Each format of transcripts, and invalid files."""
+"""Transcripts in each format, and invalid files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from dhmd.media.transcripts import (
 
 
 def read(folder: Path, name: str, text: str, duration: float | None = None) -> Transcript:
+    """Write a transcript, and read it."""
     path = folder / name
     path.write_bytes(text.encode("utf-8"))
     return read_transcript(path, duration=duration)
 
 
 def spoken(transcript: Transcript) -> list[str]:
+    """Return the words of each segment as text."""
     return [" ".join(word.text for word in segment.words) for segment in transcript.segments]
 
 
@@ -45,7 +47,7 @@ the 39
 """
 
 
-def test_subrip(tmp_path: Path) -> None:
+def test_subrip_cues_are_read(tmp_path: Path) -> None:
     transcript = read(tmp_path, "talk.SRT", SRT)
     assert spoken(transcript) == ["good now it's over", "well-known safe", "the 39"]
     first = transcript.segments[0]
@@ -79,7 +81,7 @@ text<00:00:04.000><c> here</c>
 """
 
 
-def test_rolling_webvtt_captions_with_times_of_words(tmp_path: Path) -> None:
+def test_rolling_webvtt_captions_are_read_with_word_times(tmp_path: Path) -> None:
     transcript = read(tmp_path, "talk.vtt", VTT)
     assert spoken(transcript) == ["this is rolling", "text here"]
     assert transcript.words[:3] == (
@@ -90,7 +92,7 @@ def test_rolling_webvtt_captions_with_times_of_words(tmp_path: Path) -> None:
     assert all(segment.timed for segment in transcript.segments)
 
 
-def test_whisper_with_and_without_times_of_words(tmp_path: Path) -> None:
+def test_whisper_segments_may_lack_word_times(tmp_path: Path) -> None:
     segments = [
         {"start": 1.0, "end": 3.0, "text": " No times."},
         {
@@ -128,7 +130,7 @@ def test_chunks_of_transformers_become_sentences(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_a_table_of_words(tmp_path: Path, delimiter: str) -> None:
+def test_a_table_of_words_is_read(tmp_path: Path, delimiter: str) -> None:
     rows = [
         ("End", "Word", "Start"),
         ("0.4", "Yes", "0.1"),
@@ -188,7 +190,7 @@ def test_the_transcript_next_to_a_video_is_found(tmp_path: Path) -> None:
         ("a.txt", "...\n", "has no words"),
     ],
 )
-def test_invalid_transcripts_are_refused(
+def test_invalid_transcripts_are_errors(
     tmp_path: Path, name: str, text: str, sentence: str
 ) -> None:
     with pytest.raises(DhmdError) as caught:
@@ -198,7 +200,7 @@ def test_invalid_transcripts_are_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_not_text(tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "a.srt"
     with pytest.raises(DhmdError, match=r"cannot be read: No such file"):
         read_transcript(path)

@@ -1,4 +1,4 @@
-"""Features of a face, and other models than that in MediaPipe's package."""
+"""Features of a face, and a model file other than the one in MediaPipe's package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.media.extractor import FrameCounts
 from dhmd.media.vision import FaceLandmarks, face_features
-from tests.media.conftest import need
+from tests.media.conftest import skip_without
 
 HEAD = ("headYaw", "headPitch", "headRoll", "headX", "headY", "headSize")
 
@@ -37,7 +37,7 @@ def test_expression_does_not_depend_on_pose_and_size(axis: int) -> None:
     assert max(pose) > 0.1
 
 
-def test_feature_names_have_their_meaning() -> None:
+def test_each_feature_measures_what_its_name_states() -> None:
     points = np.zeros((478, 3))
     for right, left, x, y in ((33, 263, 1.5, 0), (133, 362, 0.5, 0), (61, 291, 0.6, 2)):
         points[right], points[left] = [-x, y, 0], [x, y, 0]
@@ -53,7 +53,7 @@ def test_feature_names_have_their_meaning() -> None:
 
 
 def test_a_model_file_adds_its_blendshapes(tmp_path: Path, face) -> None:
-    need("mediapipe")
+    skip_without("mediapipe")
     (tmp_path / "bad.task").write_bytes(b"nothing")
     with pytest.raises(DhmdError, match=r"bad\.task is not a model of MediaPipe's Face Landmarker"):
         FaceLandmarks(tmp_path / "bad.task")

@@ -1,4 +1,4 @@
-"""From videos to a page: extract, train, predict a new video, and open the page in a browser."""
+"""Import videos, train, predict a new video, and open the page of predictions in a browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dhmd.api import train
 from dhmd.cli import main
 from tests.browser import chromium, needs_chromium
 from tests.data.text.tiny import write_tiny
-from tests.media.conftest import FPS, RATE, need, write_video
+from tests.media.conftest import FPS, RATE, skip_without, write_video
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ("this film was wonderful", "that was terrible", "it was okay", "a good story", "so boring")
@@ -21,10 +21,10 @@ SPLITS = ("train", "train", "train", "valid", "test")
 
 @needs_chromium
 @pytest.mark.timeout(900)
-def test_a_new_video_on_a_page(
+def test_a_new_video_is_predicted_and_shown_on_a_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, say, face, capsys
 ) -> None:
-    need("ffmpeg", "opensmile", "mediapipe", "pocketsphinx", "transformers")
+    skip_without("ffmpeg", "opensmile", "mediapipe", "pocketsphinx", "transformers")
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "recipes", "recipes")
@@ -32,7 +32,7 @@ def test_a_new_video_on_a_page(
     Path("videos").mkdir()
     rows = ["file,start,end,label,split"]
     for n, (text, split) in enumerate(zip(TEXTS, SPLITS, strict=True)):
-        video(Path("videos", f"talk{n}.mp4"), [text], say, face)
+        write_talking_video(Path("videos", f"talk{n}.mp4"), [text], say, face)
         rows.append(f"talk{n}.mp4,,,{n - 2},{split}")
     Path("labels.csv").write_text("\n".join(rows) + "\n")
     assert main(["import", "videos", "videos", "--labels", "labels.csv", "--dataset", "talks"]) == 0
@@ -41,7 +41,7 @@ def test_a_new_video_on_a_page(
     model = train("talks", seeds=2, epochs=1, output="model", **settings)
 
     new = Path("new.mp4")
-    video(new, TEXTS, say, face, pause=2.5)  # 20 seconds
+    write_talking_video(new, TEXTS, say, face, pause=2.5)  # 20 seconds
     assert main(["extract", str(new), "--out", "features"]) == 0
     page = tmp_path / "new.html"
     command = ["predict", "features", "--model", str(model.folder), "--html", str(page)]
@@ -60,8 +60,8 @@ def test_a_new_video_on_a_page(
         assert set(browser.fetched(page)) == {new.resolve().as_uri()}
 
 
-def video(path: Path, texts, say, face, pause: float = 0.0) -> None:
-    """Create a video of a face and sentences, with pauses between them, and its transcript."""
+def write_talking_video(path: Path, texts, say, face, pause: float = 0.0) -> None:
+    """Write a video of a face that speaks sentences with pauses, and its transcript."""
     silence = np.zeros(int(pause * RATE), dtype=np.int16)
     sound = np.concatenate([part for text in texts for part in (say(text), silence)])
     write_video(path, [face] * round(len(sound) / RATE * FPS), sound)

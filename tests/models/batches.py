@@ -21,8 +21,8 @@ def random_batch(
     widths: Sequence[int],
     *,
     modalities: tuple[str, ...] = MODALITIES,
-    members: int = 2,
-    utterances: int = 6,
+    num_members: int = 2,
+    num_utterances: int = 6,
     steps: Sequence[int] = (5, 5, 5),
     task: Task | None = None,
     aligned: bool = True,
@@ -38,7 +38,7 @@ def random_batch(
     generator = torch.Generator().manual_seed(seed)
     task = task or Task()
     count = len(widths)
-    shape = (members, utterances)
+    shape = (num_members, num_utterances)
 
     def uniform(*size: int) -> Tensor:
         return torch.rand(size, generator=generator)
@@ -56,17 +56,17 @@ def random_batch(
         features.append((feature * mask.unsqueeze(-1)).unsqueeze(1))
         masks.append(mask.unsqueeze(1))
     weight = uniform(*shape) + 0.5
-    weight[:, utterances - padding_rows :] = 0
+    weight[:, num_utterances - padding_rows :] = 0
     if task.classes is None:
         # A few frequent values, so that classes repeat, and values between and beyond them.
         labels = (uniform(*shape) * 4 - 2).round() + (uniform(*shape) - 0.5) * 0.8
         labels[:, 0] = task.high + 0.4
-        teachers = torch.randn(members, count, utterances, 1, generator=generator)
+        teachers = torch.randn(num_members, count, num_utterances, 1, generator=generator)
     else:
         count_of_labels = 2**task.classes if task.multilabel else task.classes
         labels = torch.randint(count_of_labels, shape, generator=generator).float()
         labels += count_of_labels if task.multilabel else 0
-        logits = torch.randn(members, count, utterances, task.classes, generator=generator)
+        logits = torch.randn(num_members, count, num_utterances, task.classes, generator=generator)
         teachers = logits.sigmoid() if task.multilabel else logits.softmax(-1)
     present_EMB = present_MRB.transpose(0, 1).contiguous()
     return EnsembleBatch(
@@ -76,8 +76,8 @@ def random_batch(
         present_EMB=present_EMB,
         weight_EB=weight / weight.sum(-1, keepdim=True),
         labels_EB=labels,
-        index_EB=torch.arange(utterances).expand(shape),
-        video_EB=torch.arange(utterances).expand(shape) // 2,
+        index_EB=torch.arange(num_utterances).expand(shape),
+        video_EB=torch.arange(num_utterances).expand(shape) // 2,
         teachers_EMBO=teachers * present_EMB.unsqueeze(-1),
     )
 

@@ -21,7 +21,7 @@ from dhmd.models.task import Task
 
 
 def over_steps(value: Callable[[int, int, int], Tensor], batch: Batch) -> Tensor:
-    """`Σ_b weight_b Σ_m mean over real t of value(m, b, t)`."""
+    """Compute `Σ_b weight_b Σ_m mean over real t of value(m, b, t)`."""
     total = torch.zeros((), dtype=batch.weight_B.dtype)
     for utterance, weight in enumerate(batch.weight_B):
         for modality, mask in enumerate(batch.masks.values()):
@@ -32,12 +32,12 @@ def over_steps(value: Callable[[int, int, int], Tensor], batch: Batch) -> Tensor
 
 
 def mean_square(a: list[Tensor], b: list[Tensor], batch: Batch) -> Tensor:
-    """`L_rec` of X and its reconstruction, `L_cyc` of prt and its cycle."""
+    """Compute `L_rec` of X and its reconstruction, or `L_cyc` of prt and its cycle."""
     return over_steps(lambda m, u, t: ((a[m][u, t] - b[m][u, t]) ** 2).mean(), batch)
 
 
 def orthogonality(com: list[Tensor], prt: list[Tensor], batch: Batch) -> Tensor:
-    """`L_ort = Σ_m mean_t |cos(com_m[t], prt_m[t])|`."""
+    """Compute `L_ort = Σ_m mean_t |cos(com_m[t], prt_m[t])|`."""
     return over_steps(lambda m, u, t: cosine(com[m][u, t], prt[m][u, t]).abs(), batch)
 
 
@@ -70,7 +70,7 @@ def class_of(label: Tensor, task: Task) -> int:
 
 
 def margin(pooled_BMD: Tensor, batch: Batch, task: Task, unit: float) -> Tensor:
-    """The mean over triplets of `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`."""
+    """Compute the mean over triplets of `max(0, α_ik − cos(com_i, com_j) + cos(com_i, com_k))`."""
     hinges = []
     for m, i, n, j, k in triplets(batch, task):
         gap = (batch.labels_B[i] - batch.labels_B[k]).abs()
@@ -87,7 +87,7 @@ def margin(pooled_BMD: Tensor, batch: Batch, task: Task, unit: float) -> Tensor:
 
 
 def edges(scores_BIJ: Tensor, batch: Batch) -> Tensor:
-    """`w_{i→j} = softmax over present i`; rows of absent sources are zero."""
+    """Compute `w_{i→j} = softmax over present i`; rows of absent sources are zero."""
     weights = torch.zeros_like(scores_BIJ)
     for utterance, present in enumerate(batch.presence):
         sources = [i for i in range(len(present)) if present[i]]
@@ -114,7 +114,7 @@ def teacher_of(batch: Batch, source: int) -> Tensor:
 
 
 def vertex_task(outputs_BMO: Tensor, batch: Batch, task: Task) -> Tensor:
-    """The task losses of the auxiliary heads, summed over present modalities."""
+    """Compute the task losses of the auxiliary heads, summed over present modalities."""
     total = torch.zeros((), dtype=outputs_BMO.dtype)
     for utterance, present in enumerate(batch.presence):
         for j in range(len(present)):
@@ -125,7 +125,7 @@ def vertex_task(outputs_BMO: Tensor, batch: Batch, task: Task) -> Tensor:
 
 
 def task_loss(output_O: Tensor, label: Tensor, task: Task) -> Tensor:
-    """L1, cross-entropy, or the mean binary cross-entropy."""
+    """Compute L1, cross-entropy, or the mean binary cross-entropy."""
     if not task.classes:
         return (output_O[0] - label).abs()
     if task.multilabel:
@@ -135,7 +135,7 @@ def task_loss(output_O: Tensor, label: Tensor, task: Task) -> Tensor:
 
 
 def likelihoods(probability_O: Tensor, label: Tensor) -> list[Tensor]:
-    """Return the probability of each digit of a label set; its last digit is class 0."""
+    """Return the likelihood of each class of a label set; class 0 is the last binary digit."""
     digits = f"{int(label):b}"[:0:-1]
     return [p if digit == "1" else 1 - p for p, digit in zip(probability_O, digits, strict=True)]
 
@@ -143,7 +143,7 @@ def likelihoods(probability_O: Tensor, label: Tensor) -> list[Tensor]:
 def distillation(
     edges_BIJ: Tensor, outputs_BMO: Tensor, batch: Batch, task: Task, tau: float
 ) -> Tensor:
-    """`Σ_j Σ_i w_{i→j} (ỹ_i − ŷ_j)²`, or `τ² KL(teacher ‖ student)` at temperature τ."""
+    """Compute `Σ_j Σ_i w_{i→j} (ỹ_i − ŷ_j)²`, or `τ² KL(teacher ‖ student)` at temperature τ."""
     total = torch.zeros((), dtype=outputs_BMO.dtype)
     for utterance, j, sources in targets(batch):
         for i in sources:
@@ -167,7 +167,7 @@ def distillation(
 
 
 def edge_mixture(edges_BIJ: Tensor, batch: Batch, task: Task) -> Tensor:
-    """`L_edge = Σ_j |Σ_i w_{i→j} ỹ_i − y|`, or the mixture's cross-entropy."""
+    """Compute `L_edge = Σ_j |Σ_i w_{i→j} ỹ_i − y|`, or the mixture's cross-entropy."""
     total = torch.zeros((), dtype=edges_BIJ.dtype)
     for utterance, j, sources in targets(batch):
         mixed = sum(edges_BIJ[utterance, i, j] * teacher_of(batch, i)[utterance] for i in sources)
@@ -181,7 +181,7 @@ def edge_mixture(edges_BIJ: Tensor, batch: Batch, task: Task) -> Tensor:
 
 
 def edge_kl(edges_BIJ: Tensor, batch: Batch, task: Task, tau: float) -> Tensor:
-    """The control `Σ_j KL(softmax_i(−|ỹ_i − y| / τ) ‖ w)`; for classes the error is 1 − p(y)."""
+    """Compute the control `Σ_j KL(softmax_i(−|ỹ_i − y| / τ) ‖ w)`; for classes, 1 − p(y)."""
     total = torch.zeros((), dtype=edges_BIJ.dtype)
     for utterance, j, sources in targets(batch):
         errors = []
@@ -206,7 +206,7 @@ def representation(
     project: Callable[[int, int, Tensor], Tensor],
     batch: Batch,
 ) -> Tensor:
-    """`Σ_{i≠j} w_{i→j} (1 − cos(P_ij v_i, v_j))`, v_i fixed."""
+    """Compute `Σ_{i≠j} w_{i→j} (1 − cos(P_ij v_i, v_j))`, v_i fixed."""
     total = torch.zeros((), dtype=vertices_BMD.dtype)
     for utterance, j, sources in targets(batch):
         for i in sources:
@@ -289,7 +289,7 @@ def contrast(
 
 
 def fenchel_young(z_K: Tensor, target_K: Tensor) -> Tensor:
-    """`max over p in Δ of (z·p − ½‖p‖²) − (z·A − ½‖A‖²)`: the definition, at its maximiser."""
+    """Compute `max over p in Δ of (z·p − ½‖p‖²) − (z·A − ½‖A‖²)`, at its maximiser."""
     p = sparsemax(z_K)
     target = target_K.detach()
     return (z_K @ p - 0.5 * p @ p) - (z_K @ target - 0.5 * target @ target)
@@ -307,8 +307,11 @@ def matching(
     scale: float,
     balance: float,
 ) -> Tensor:
-    """`L_DM`: mean over ordered pairs of InfoNCE(u_j, u_i) + `Σ_{i≠j} w_{i→j} FY(z_j; A_i) / s`,
-    + balance × the imbalance of code usage."""
+    """Compute `L_DM` of a dictionary.
+
+    It is the mean over ordered pairs of InfoNCE(u_j, u_i), plus `Σ_{i≠j} w_{i→j} FY(z_j; A_i) / s`,
+    plus balance × the imbalance of code usage.
+    """
     count = batch.presence.shape[1]
     pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
     total = torch.zeros((), dtype=feature_BMW.dtype)
@@ -326,7 +329,7 @@ def matching(
 
 
 def imbalance(relevance_BMK: Tensor, activation_BMK: Tensor, batch: Batch) -> Tensor:
-    """`K Σ_k usage_k p_k` over present modalities, weighted by utterance."""
+    """Compute `K Σ_k usage_k p_k` over present modalities, weighted by utterance."""
     utterances, count, codes = relevance_BMK.shape
     usage = [0.0] * codes
     soft = relevance_BMK.new_zeros(codes)

@@ -20,23 +20,28 @@ from dhmd.models.members import Members
 from dhmd.models.stacked.encoders import modality_encoders
 from dhmd.models.task import Task
 from dhmd.training.outputs import collect_details, missing_modality_predictions
-from tests.models import ordinary
+from tests.models import small_models
 from tests.models.compare import assert_close
-from tests.models.ordinary import ensemble, trainer_of
+from tests.models.small_models import ensemble, trainer_of
 from tests.models.stacked.settings import CPU, MODEL
 from tests.training.corpora import tiny_corpus
 from tests.training.learners import Recorder
 
-TOGETHER = [ordinary.Pooled, ordinary.Encoded, ordinary.Bounded, ordinary.Imagining]
+TOGETHER = [
+    small_models.PooledModel,
+    small_models.EncoderModel,
+    small_models.BoundModel,
+    small_models.PretrainingModel,
+]
 ONE_BY_ONE = [
-    ordinary.Recurrent,
-    ordinary.Indexing,
-    ordinary.Branching,
-    ordinary.Noisy,
-    ordinary.Normalised,
-    ordinary.Counting,
-    ordinary.UnimodalLabels,
-    ordinary.Conversation,
+    small_models.RecurrentModel,
+    small_models.IndexingModel,
+    small_models.BranchingModel,
+    small_models.NoisyModel,
+    small_models.BatchNormModel,
+    small_models.CountingModel,
+    small_models.UnimodalLabelModel,
+    small_models.VideoModel,
 ]
 EVERY = TOGETHER + ONE_BY_ONE
 
@@ -47,10 +52,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 @pytest.mark.parametrize("cls", EVERY, ids=lambda cls: cls.__name__)
-def test_a_seed_alone_gives_the_same_numbers(
+def test_a_seed_trained_alone_gives_the_same_results_as_with_others(
     cls: type[nn.Module], corpus: Corpus, tmp_path: Path
 ) -> None:
-    """With dropout, modality dropout, buckets, padding and averaging."""
+    """Train with dropout, modality dropout, buckets, padding and averaging."""
     together = trainer_of(cls, corpus, tmp_path / "a", (3, 7, 9))
     alone = trainer_of(cls, corpus, tmp_path / "b", (7,))
     many, one = together.run(), alone.run()
@@ -109,7 +114,7 @@ def test_a_training_logs_its_mode_resumes_and_is_restored(
 
 
 def test_vmap_equals_single_modules(corpus: Corpus) -> None:
-    learner, _, data = ensemble(ordinary.Pooled, corpus, (1, 2))
+    learner, _, data = ensemble(small_models.PooledModel, corpus, (1, 2))
     learner.eval()
     rows = torch.from_numpy(corpus.index("train")[:5]).expand(2, -1)
     batch = data.batch(rows, torch.full((2, 5), 0.2), (7, 7, 7))
@@ -131,7 +136,7 @@ def test_vmap_equals_single_modules(corpus: Corpus) -> None:
 
 
 def test_eval_switches_dropout_off_in_both_modes(corpus: Corpus) -> None:
-    for cls in (ordinary.Pooled, ordinary.Recurrent):
+    for cls in (small_models.PooledModel, small_models.RecurrentModel):
         learner, _, data = ensemble(cls, corpus, (1, 2))
         rows = torch.from_numpy(corpus.index("train")[:5]).expand(2, -1)
         batch = data.batch(rows, torch.full((2, 5), 0.2), (7, 7, 7))
@@ -142,7 +147,7 @@ def test_eval_switches_dropout_off_in_both_modes(corpus: Corpus) -> None:
 
 
 def test_pretrained_encoders_are_loaded_into_modality_encoders(corpus: Corpus) -> None:
-    learner, _, _ = ensemble(ordinary.Encoded, corpus, (1, 2))
+    learner, _, _ = ensemble(small_models.EncoderModel, corpus, (1, 2))
     encoders: dict[str, dict[str, Tensor]] = {}
     for name, encoder in learner.model.encoders.items():
         members, outputs, inputs, kernel = encoder.convolution.weight.shape
@@ -167,7 +172,7 @@ def test_a_pretrained_gru_is_loaded_into_a_recurrent_encoder() -> None:
     (pretrained,) = modality_encoders(Members((1, 2), CPU), sizes, config)
 
     def create() -> nn.Module:
-        return ordinary.Encoded(sizes, Task(), config)
+        return small_models.EncoderModel(sizes, Task(), config)
 
     learner = Ensemble(Members((3, 4), CPU), Task(), create, name="encoded")
     learner.load_encoders({"text": dict(pretrained.named_parameters())})
@@ -182,7 +187,7 @@ def test_a_pretrained_gru_is_loaded_into_a_recurrent_encoder() -> None:
 
 def test_state_per_utterance_is_updated_once_per_epoch(corpus: Corpus, tmp_path: Path) -> None:
     """Neither the check of the first batch nor padding rows update the state."""
-    trainer = trainer_of(ordinary.UnimodalLabels, corpus, tmp_path / "s", (1, 2))
+    trainer = trainer_of(small_models.UnimodalLabelModel, corpus, tmp_path / "s", (1, 2))
     progress = trainer.run()
     calls = trainer.learner.member_tensors()["seen_N"]
     for member, best in enumerate(progress.best_epoch):
@@ -190,7 +195,7 @@ def test_state_per_utterance_is_updated_once_per_epoch(corpus: Corpus, tmp_path:
 
 
 def test_a_parameter_group_sets_rate_and_weight_decay(corpus: Corpus, tmp_path: Path) -> None:
-    trainer = trainer_of(ordinary.UnimodalLabels, corpus, tmp_path / "s", (1,))
+    trainer = trainer_of(small_models.UnimodalLabelModel, corpus, tmp_path / "s", (1,))
     group = trainer.learner.parameter_group("model.heads.text.weight")
     assert (group.learning_rate, group.weight_decay) == (0.1, 0.3)
     assert trainer.learner.parameter_group("model.mlp.0.weight").weight_decay is None
@@ -198,7 +203,7 @@ def test_a_parameter_group_sets_rate_and_weight_decay(corpus: Corpus, tmp_path: 
 
 def test_phases_have_their_own_parameters_and_history(corpus: Corpus, tmp_path: Path) -> None:
     recorder = Recorder()
-    trainer = trainer_of(ordinary.Bounded, corpus, tmp_path / "s", (1,), recorder, epochs=1)
+    trainer = trainer_of(small_models.BoundModel, corpus, tmp_path / "s", (1,), recorder, epochs=1)
     calls: list[str] = []
     step = trainer.optimiser.step
     trainer.optimiser.step = lambda phase=None: (calls.append(phase), step(phase))[0]  # type: ignore[method-assign]
@@ -210,7 +215,7 @@ def test_phases_have_their_own_parameters_and_history(corpus: Corpus, tmp_path: 
 
 
 def test_phases_may_alternate_per_update(corpus: Corpus, tmp_path: Path) -> None:
-    class Adversarial(ordinary.Bounded):
+    class Adversarial(small_models.BoundModel):
         alternate = "update"
 
     trainer = trainer_of(Adversarial, corpus, tmp_path / "s", (1,), epochs=1)
@@ -224,7 +229,13 @@ def test_phases_may_alternate_per_update(corpus: Corpus, tmp_path: Path) -> None
 def test_pretraining_epochs_come_first_and_are_not_selected(corpus: Corpus, tmp_path: Path) -> None:
     recorder = Recorder()
     trainer = trainer_of(
-        ordinary.Imagining, corpus, tmp_path / "s", (1, 2), recorder, epochs=2, early_stop=1
+        small_models.PretrainingModel,
+        corpus,
+        tmp_path / "s",
+        (1, 2),
+        recorder,
+        epochs=2,
+        early_stop=1,
     )
     calls: list[tuple[str, int]] = []
     losses = trainer.learner.losses
@@ -244,7 +255,7 @@ def test_pretraining_epochs_come_first_and_are_not_selected(corpus: Corpus, tmp_
 
 
 def test_a_diverged_seed_stops_and_the_others_finish(corpus: Corpus, tmp_path: Path) -> None:
-    class Fragile(ordinary.Recurrent):
+    class Fragile(small_models.RecurrentModel):
         """Raises where a parameter is NaN, as torch.distributions does."""
 
         def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -266,17 +277,17 @@ def test_a_diverged_seed_stops_and_the_others_finish(corpus: Corpus, tmp_path: P
     assert np.isfinite(actual).all()
 
 
-class Flat(ordinary.Pooled):
+class Flat(small_models.PooledModel):
     def forward(self, batch: Batch) -> Tensor:
         return super().forward(batch)[:, 0]
 
 
-class NoTotal(ordinary.Pooled):
+class NoTotal(small_models.PooledModel):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         return {"loss": batch.mean(self(batch)[:, 0])}
 
 
-class Broken(ordinary.Pooled):
+class Broken(small_models.PooledModel):
     def forward(self, batch: Batch) -> Tensor:
         raise KeyError("smell")
 

@@ -16,10 +16,10 @@ from dhmd.models import catalogue, registry
 from dhmd.models.catalogue import baseline_names, incompatibility, model_info
 from dhmd.models.registry import code_files
 from dhmd.training.weights import load_model
-from tests.training.artefacts import TinyArtefacts, ablate, read_outputs, tiny, train
+from tests.training.artefacts import TinyArtefacts, ablate, read_outputs, tiny_artefacts, train
 from tests.training.corpora import TINY, tiny_configuration
 
-__all__ = ["tiny"]
+__all__ = ["tiny_artefacts"]
 
 ROOT = Path(registry.__file__).parent
 
@@ -57,8 +57,10 @@ def test_the_shipped_baselines_are_found() -> None:
     assert model_info("gru").needs == ()
 
 
-def test_a_baseline_needs_one_file_only(add: Add, tiny: TinyArtefacts, tmp_path: Path) -> None:
-    """It is trained over all seeds, saved, loaded, and tested without a modality."""
+def test_a_baseline_needs_one_file_only(
+    add: Add, tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
+    """Train the baseline over all seeds, save and load it, and test it without a modality."""
     add("mean_model", MEAN_MODEL)
     assert "mean_model" in baseline_names()
     assert model_info("mean_model").summary == "Linear regression on masked means"
@@ -66,7 +68,7 @@ def test_a_baseline_needs_one_file_only(add: Add, tiny: TinyArtefacts, tmp_path:
         "mean_model": replace(TINY, architecture="mean_model"),
         "late_fusion": replace(TINY, architecture="late_fusion"),
     }
-    cache, pretrained = tiny.aligned(), tiny.pretrained()
+    cache, pretrained = tiny_artefacts.aligned(), tiny_artefacts.pretrained()
     ablate(variants, cache, pretrained, tmp_path / "a", tmp_path / "s")
     train(variants["mean_model"], cache, pretrained, tmp_path / "m", tmp_path / "s")
     for folder in (tmp_path / "a" / "mean_model", tmp_path / "m"):
@@ -134,14 +136,19 @@ def test_code_files_exclude_other_baselines(add: Add) -> None:
 
 @pytest.mark.parametrize("modalities", [("text", "audio", "vision"), ("audio",)])
 def test_both_engines_write_the_same_outputs(
-    modalities: tuple[str, ...], tiny: TinyArtefacts, tmp_path: Path
+    modalities: tuple[str, ...], tiny_artefacts: TinyArtefacts, tmp_path: Path
 ) -> None:
     changes = {"model": {"engine": "plain"}, "train": {"epochs": 1}, "pretrain": {"enabled": True}}
     plain = tiny_configuration(changes, modalities=modalities)
     stacked = replace(plain, model=replace(plain.model, engine="stacked"))
     outputs = {}
     for name, configuration in (("plain", plain), ("stacked", stacked)):
-        args = (tiny.aligned(), tiny.pretrained(), tmp_path / name, tmp_path / "s")
+        args = (
+            tiny_artefacts.aligned(),
+            tiny_artefacts.pretrained(),
+            tmp_path / name,
+            tmp_path / "s",
+        )
         train(configuration, *args)
         outputs[name] = read_outputs(tmp_path / name)
     assert set(outputs["plain"]) == set(outputs["stacked"])
@@ -154,7 +161,7 @@ def test_both_engines_write_the_same_outputs(
 
 
 def test_variants_of_the_plain_engine_train_separately() -> None:
-    """Members of the plain engine have the same settings, also loss weights."""
+    """In the plain engine, all members have the same settings, including loss weights."""
     plain = tiny_configuration({"model": {"engine": "plain"}})
     other = replace(plain, kd=replace(plain.kd, lambda_=0.0))
     assert plain.structure() != other.structure()

@@ -1,4 +1,4 @@
-"""Losses, distances and predictions of both tasks."""
+"""Losses, distances and predictions of the tasks."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_margin_classes_are_clipped_and_rounded_half_to_even() -> None:
     assert CLASSES.margin_classes(index).equal(index)
 
 
-def test_predictions_of_outputs() -> None:
+def test_outputs_are_converted_to_predictions() -> None:
     output = normal(3, 4)
     assert REGRESSION.predictions(output[:, :1]).equal(output[:, :1])
     assert_close(CLASSES.predictions(output).sum(-1), torch.ones(3))

@@ -25,7 +25,7 @@ RECIPE = "recipe:"  # prefix of a recipe's keys; keys of params.yaml have none
 
 
 class ReadRecorder:
-    """The keys of one dataset's settings, and those that were read.
+    """A recorder of which keys of one dataset's settings are read.
 
     Args:
         settings: the settings of a stage.

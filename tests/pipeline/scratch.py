@@ -167,7 +167,7 @@ class Repository:
 
 
 class Scratch(Repository):
-    """A repository whose only stage is the probe, or which has the real pipeline."""
+    """A repository with the real pipeline, or with the probe as its only stage."""
 
     def __init__(self, folder: Path, pipeline: str | None = PROBE_PIPELINE) -> None:
         super().__init__(folder / "work tree", folder / "gitconfig", folder / "site")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.download.conftest import hdf5_body, server
-from tests.data.download.server import Server, whole
+from tests.data.download.server import Server, whole_body
 from tests.data.formats.files import array_splits, write_arrays
 from tests.pipeline.scratch import Scratch
 
@@ -29,7 +29,7 @@ def scratch(tmp_path: Path, server: Server) -> Scratch:
         "/CMU-MOSI/visual/CMU_MOSI_Visual_Facet_42.csd",
         LABELS,
     )
-    server.files = {path: whole(hdf5_body(n, 9_000)) for n, path in enumerate(paths)}
+    server.files = {path: whole_body(hdf5_body(n, 9_000)) for n, path in enumerate(paths)}
     return scratch
 
 
@@ -50,7 +50,7 @@ def test_pinned_files_are_fetched_once(scratch: Scratch, server: Server) -> None
         stream.write("# another remark\n")
     scratch.edit("recipes/mosi.yaml", ("vision: facet42", "vision: openface2"))
     openface = "/CMU-MOSI/visual/CMU_MOSI_Visual_OpenFace_2.csd"
-    server.files[openface] = whole(hdf5_body(9, 9_000))
+    server.files[openface] = whole_body(hdf5_body(9, 9_000))
     raw = scratch.folder / "data" / "raw" / "mosi"
     before = (raw / "covarep.csd").read_bytes()
     scratch("dvc", "repro", "download@mosi")

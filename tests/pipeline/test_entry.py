@@ -98,7 +98,7 @@ def test_a_second_process_of_a_stage_is_refused(
     lock = try_lock(working_folder / ".dhmd" / "locks" / "train-demo.lock")
     assert lock is not None
     assert run_stage("train", lambda stage: None, ["demo"]) == 1
-    assert "train of demo is already running in this folder" in capsys.readouterr().err
+    assert "another process runs stage train of demo in this folder" in capsys.readouterr().err
     assert run_stage("ablate", lambda stage: None, ["demo"]) == 0
     lock.release()
     for _ in range(2):

@@ -19,7 +19,7 @@ def scratch(tmp_path: Path) -> Scratch:
     return Scratch(tmp_path)
 
 
-def test_values_from_the_command_line(scratch: Scratch) -> None:
+def test_an_experiment_has_the_values_of_the_command_line(scratch: Scratch) -> None:
     scratch("dvc", "exp", "run", "-S", "train.lr=1e-5", "-S", "kd.lambda=0.5")
     # DVC writes 1e-05 into params.yaml, which is a string in YAML 1.1.
     assert "lr: 1e-05" in (scratch.folder / "params.yaml").read_text("utf-8")

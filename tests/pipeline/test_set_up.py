@@ -90,7 +90,7 @@ def test_make_smoke_does_not_change_the_folder() -> None:
     assert subprocess.run(status, capture_output=True, check=True).stdout == before
 
 
-def test_dvc_config_and_ignored_files() -> None:
+def test_dvc_is_configured_and_ignores_temporary_files() -> None:
     config = (ROOT / ".dvc" / "config").read_text("utf-8")
     for line in ("analytics = false", "check_update = false", "autostage = false"):
         assert line in config

@@ -53,7 +53,7 @@ class TinyArtefacts:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyArtefacts:
+def tiny_artefacts(tmp_path_factory: pytest.TempPathFactory) -> TinyArtefacts:
     return TinyArtefacts(tmp_path_factory.mktemp("tiny"))
 
 
@@ -73,9 +73,14 @@ train_job(Configuration.from_json(json.loads(configuration), "here"), Path(align
 """
 
 
-def start_driver(configuration: Configuration, tiny: TinyArtefacts, folder: Path) -> Any:
+def start_driver(configuration: Configuration, tiny_artefacts: TinyArtefacts, folder: Path) -> Any:
     """Train in another process, whose working folder is `folder`."""
-    arguments = [json.dumps(configuration.as_json()), tiny.aligned(), tiny.pretrained(), folder]
+    arguments = [
+        json.dumps(configuration.as_json()),
+        tiny_artefacts.aligned(),
+        tiny_artefacts.pretrained(),
+        folder,
+    ]
     return subprocess.Popen(
         [sys.executable, "-c", _DRIVER, *map(str, arguments)],
         cwd=folder,

@@ -114,13 +114,13 @@ def test_pretraining_ignores_unused_settings() -> None:
         assert tiny_configuration(changes).for_pretraining() != TINY.for_pretraining(), changes
 
 
-def test_subsets_of_modalities() -> None:
+def test_subsets_are_proper_and_few() -> None:
     assert subsets(("a",)) == []
     assert subsets(("a", "b", "c")) == [
         *[("a",), ("b",), ("c",)],
         *[("a", "b"), ("a", "c"), ("b", "c")],
     ]
     assert len(subsets(tuple("abcd"))) == 4 + 6 + 4
-    # With more, those of one modality and those that leave one out.
+    # Of more than four modalities, only those of one and those without one.
     assert {len(subset) for subset in subsets(tuple("abcde"))} == {1, 4}
     assert len(subsets(tuple("abcde"))) == 5 + 5

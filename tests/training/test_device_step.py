@@ -127,7 +127,7 @@ CASES: dict[str, tuple[str, str, Mapping[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("task", "alignment", "changes"), CASES.values(), ids=CASES)
-def test_a_step_needs_no_host(
+def test_a_training_step_does_not_use_the_host(
     task: str,
     alignment: str,
     changes: Mapping[str, Any],
@@ -143,7 +143,7 @@ def test_a_step_needs_no_host(
         members,
         task_of(corpus),
         {name: len(corpus.feature_names[name]) for name in configuration.modalities},
-        model=configuration.model,
+        config=configuration.model,
         loss_weights=[(configuration.decouple, configuration.kd)] * 2,
         corpus=CorpusInfo(len(corpus.index("train")), {}),
     )
@@ -153,7 +153,7 @@ def test_a_step_needs_no_host(
     step(learner, members, data, tmp_path, configuration.train)
 
 
-def test_a_step_of_pretraining_needs_no_host(
+def test_a_pretraining_step_does_not_use_the_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "BitStream", _Stream)

@@ -60,12 +60,12 @@ LONGER = overlay(TWO, {"train": {"epochs": 15, "early_stop": 15}})
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    tiny: TinyArtefacts, tmp_path_factory: pytest.TempPathFactory
+def uninterrupted(
+    tiny_artefacts: TinyArtefacts, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Recorder]:
     """Return a training by two workers without interruption."""
-    folder, recorder = tmp_path_factory.mktemp("undisturbed"), Recorder()
-    tiny.train(LONGER, folder, recorder)
+    folder, recorder = tmp_path_factory.mktemp("uninterrupted"), Recorder()
+    tiny_artefacts.train(LONGER, folder, recorder)
     assert list((folder / "s" / "tasks").iterdir()) == []
     return folder / "m", recorder
 
@@ -88,11 +88,11 @@ def check_close(one: Path, other: Path) -> None:
 
 
 def test_two_workers_give_the_same_model_as_one_process(
-    tiny: TinyArtefacts, undisturbed: tuple[Path, Recorder], tmp_path: Path
+    tiny_artefacts: TinyArtefacts, uninterrupted: tuple[Path, Recorder], tmp_path: Path
 ) -> None:
-    folder, recorder = undisturbed
+    folder, recorder = uninterrupted
     one = overlay(LONGER, {"compute": {"workers": 1}})
-    tiny.train(one, tmp_path)
+    tiny_artefacts.train(one, tmp_path)
     check_close(folder, tmp_path / "m")
     assert recorder.starts == [("train", ("seed-1", "seed-2"), 0)]
     assert recorder.outputs == [folder]
@@ -103,23 +103,31 @@ def test_two_workers_give_the_same_model_as_one_process(
 
 
 def test_two_workers_give_the_same_encoders_as_one_process(
-    tiny: TinyArtefacts, tmp_path: Path
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
 ) -> None:
     recorder = Recorder()
-    pretrain(TWO, tiny.aligned(), tmp_path / "p", tmp_path / "s", recorder)
-    check_close(tmp_path / "p", tiny.pretrained())
+    pretrain(TWO, tiny_artefacts.aligned(), tmp_path / "p", tmp_path / "s", recorder)
+    check_close(tmp_path / "p", tiny_artefacts.pretrained())
     text = [(e, list(rows)) for e, rows in recorder.epochs if "text/seed-1" in rows]
     assert text == [(epoch, ["text/seed-1", "text/seed-2"]) for epoch in (1, 2)]
     assert len(recorder.epochs) == 6
 
 
-def test_workers_train_variants_of_different_structure(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_workers_train_variants_of_different_structure(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     variants: dict[str, Configuration] = {
         "half": tiny_configuration({"kd": {"lambda": 0.5}}),
         "gru": replace(TINY, architecture="gru"),
         "none": tiny_configuration({"kd": {"lambda": 0.0}}),
     }
-    ablate(variants, tiny.aligned(), tiny.pretrained(), tmp_path / "one", tmp_path / "s")
+    ablate(
+        variants,
+        tiny_artefacts.aligned(),
+        tiny_artefacts.pretrained(),
+        tmp_path / "one",
+        tmp_path / "s",
+    )
     three_workers = {
         key: overlay(configuration, {"compute": {"workers": 3}})
         for key, configuration in variants.items()
@@ -127,8 +135,8 @@ def test_workers_train_variants_of_different_structure(tiny: TinyArtefacts, tmp_
     recorder = Recorder()
     ablate(
         three_workers,
-        tiny.aligned(),
-        tiny.pretrained(),
+        tiny_artefacts.aligned(),
+        tiny_artefacts.pretrained(),
         tmp_path / "three",
         tmp_path / "t",
         recorder,
@@ -155,34 +163,36 @@ class WorkerKiller(Recorder):
 
 
 def test_a_killed_worker_is_reported_and_other_results_are_kept(
-    tiny: TinyArtefacts, tmp_path: Path, undisturbed: tuple[Path, Recorder]
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, uninterrupted: tuple[Path, Recorder]
 ) -> None:
     with pytest.raises(
         DhmdError, match=r"process that trained seed \d was ended by SIGKILL; memory .*/log\.txt"
     ):
-        tiny.train(LONGER, tmp_path, WorkerKiller())
+        tiny_artefacts.train(LONGER, tmp_path, WorkerKiller())
     assert not (tmp_path / "m").exists()
     assert children() == []
     assert len(list((tmp_path / "s").glob("*.safetensors"))) == 1
     recorder = Recorder()
-    tiny.train(LONGER, tmp_path, recorder)
+    tiny_artefacts.train(LONGER, tmp_path, recorder)
     assert recorder.resumed_epoch > 0
     assert {name for _, rows in recorder.epochs for name in rows} < {"seed-1", "seed-2"}
-    assert read_files(tmp_path / "m") == read_files(undisturbed[0])
+    assert read_files(tmp_path / "m") == read_files(uninterrupted[0])
 
 
-def test_an_interrupted_training_leaves_no_worker(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_an_interrupted_training_leaves_no_worker(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     with pytest.raises(KeyboardInterrupt):
-        tiny.train(LONGER, tmp_path, Recorder(stop_after=1))
+        tiny_artefacts.train(LONGER, tmp_path, Recorder(stop_after=1))
     assert children() == []
     assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal on a parent's death")
 def test_workers_end_with_their_parent_and_the_training_resumes(
-    tiny: TinyArtefacts, tmp_path: Path, undisturbed: tuple[Path, Recorder]
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, uninterrupted: tuple[Path, Recorder]
 ) -> None:
-    with start_driver(LONGER, tiny, tmp_path) as caller:
+    with start_driver(LONGER, tiny_artefacts, tmp_path) as caller:
         for line in caller.stderr:
             if "epoch   2" in line:
                 break
@@ -191,16 +201,18 @@ def test_workers_end_with_their_parent_and_the_training_resumes(
     wait_until(lambda: not children(caller.pid), "workers are still running", seconds=20)
     assert not (tmp_path / "m").exists()
     recorder = Recorder()
-    tiny.train(LONGER, tmp_path, recorder)
+    tiny_artefacts.train(LONGER, tmp_path, recorder)
     assert recorder.resumed_epoch >= 2
     assert list((tmp_path / "s" / "tasks").iterdir()) == []
-    assert read_files(tmp_path / "m") == read_files(undisturbed[0])
+    assert read_files(tmp_path / "m") == read_files(uninterrupted[0])
 
 
 # ---- errors --------------------------------------------------------------------------------------
 
 
-def test_bad_input_of_a_task_is_one_sentence(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_bad_input_of_a_task_is_reported_in_one_sentence(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     """The worker process reports a modality that is absent from a split."""
     data = tiny_data(alignment="none", absent=False)
     present = data.present_NM.copy()
@@ -208,7 +220,9 @@ def test_bad_input_of_a_task_is_one_sentence(tiny: TinyArtefacts, tmp_path: Path
     rows = [data.features["audio"][n][: 9 * has_audio] for n, has_audio in enumerate(present[:, 1])]
     features = {**data.features, "audio": ragged(rows)}
     write_aligned(tmp_path / "c.h5", replace(data, features=features, present_NM=present))
-    with pytest.raises(DhmdError, match=r"^no valid utterance of tiny has the modality audio"):
+    with pytest.raises(
+        DhmdError, match=r"^no utterance of the valid split of tiny has the modality audio"
+    ):
         pretrain(TWO, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
     assert not (tmp_path / "p").exists()
 
@@ -224,30 +238,32 @@ def limit_file_size(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_in_a_worker_is_one_sentence(tiny: TinyArtefacts, tmp_path: Path) -> None:
-    folder = copy_folder(tiny.pretrained(), tmp_path / "p")
+def test_a_full_disk_in_a_worker_is_reported_in_one_sentence(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
+    folder = copy_folder(tiny_artefacts.pretrained(), tmp_path / "p")
     with (
         limit_file_size(20_000),
         pytest.raises(DhmdError, match=r"^cannot write .*\.safetensors: .*File too large"),
     ):
-        train(TWO, tiny.aligned(), folder, tmp_path / "m", tmp_path / "s")
+        train(TWO, tiny_artefacts.aligned(), folder, tmp_path / "m", tmp_path / "s")
     assert not (tmp_path / "m").exists()
 
 
 def test_the_output_of_a_failed_worker_is_shown(
-    tiny: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
     with pytest.raises(RuntimeError, match=r"(?s)worker process that trained seed . failed:.*\w"):
-        tiny.train(TWO, tmp_path)
+        tiny_artefacts.train(TWO, tmp_path)
 
 
 def test_a_diverged_seed_is_logged_by_the_caller(
-    tiny: TinyArtefacts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     diverging: TrainConfig = replace(TWO.train, lr=1e30, epochs=2)
     with caplog.at_level(logging.WARNING, logger="dhmd"):
-        tiny.train(replace(TWO, train=diverging), tmp_path)
+        tiny_artefacts.train(replace(TWO, train=diverging), tmp_path)
     messages = sorted(record.getMessage() for record in caplog.records)
     assert [line.split()[0] for line in messages] == ["seed-1", "seed-2"]
     assert all("diverged in epoch" in line for line in messages)
@@ -257,20 +273,20 @@ def test_a_diverged_seed_is_logged_by_the_caller(
 
 
 @pytest.fixture
-def task(tiny: TinyArtefacts, tmp_path: Path) -> Task:
+def task(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> Task:
     keys = {"seed-1": "one", "seed-2": "two"}
     return Task(
         configurations={"": TINY},
-        aligned=tiny.aligned(),
+        aligned=tiny_artefacts.aligned(),
         fold=None,
-        pretrained=tiny.pretrained(),
+        pretrained=tiny_artefacts.pretrained(),
         store=Store(tmp_path / "s"),
         keys=keys,
     )
 
 
 def test_a_task_is_a_json_file_and_a_command_line(
-    tiny: TinyArtefacts, tmp_path: Path, task: Task
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, task: Task
 ) -> None:
     path = task.write()
     stored_task = Task.read(path)
@@ -285,7 +301,7 @@ def test_a_task_is_a_json_file_and_a_command_line(
     assert "no.json is not a training task" in process.stderr.splitlines()[-1]
     assert (path.parent / "done.json").is_file()
     for seed, key in ((1, "one"), (2, "two")):
-        expected = load_file(tiny.model() / f"seed-{seed}.safetensors")
+        expected = load_file(tiny_artefacts.model() / f"seed-{seed}.safetensors")
         parameters = task.store.read(key).parameters
         assert parameters.keys() == expected.keys()
         assert all(parameters[name].equal(value) for name, value in expected.items())
@@ -310,7 +326,7 @@ def test_a_second_process_waits_for_the_same_task(task: Task) -> None:
     assert not list(task.store.tasks.glob("*.lock"))
 
 
-def test_tasks_leave_out_members_that_are_stored_or_belong_to_an_earlier_task(task: Task) -> None:
+def test_tasks_exclude_members_that_are_stored_or_belong_to_an_earlier_task(task: Task) -> None:
     two_variants = replace(
         task,
         configurations={"a": TINY, "b": TINY},

@@ -9,7 +9,7 @@ import torch
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.corpus import Tokens
 from dhmd.data.text.contextual import ContextualEncoder
-from dhmd.data.text.encoder import Encoder, load_encoder
+from dhmd.data.text.encoder import TextEncoder, load_encoder
 from dhmd.data.text.subwords import Subwords
 from dhmd.models.batch import EnsembleBatch
 from dhmd.models.config import DecoupleConfig, DistillationConfig, ModelConfig
@@ -21,7 +21,7 @@ from dhmd.training.device_corpus import DeviceTokens, Normalisation
 from dhmd.training.finetuning import FinetunedModel
 from dhmd.training.optimiser import MemberAdam
 from tests.data.text.tiny import write_tiny
-from tests.models.ordinary import Indexing, Pooled
+from tests.models.small_models import IndexingModel, PooledModel
 
 WORDS = (["good", "bad"], ["i", "like", "ungoodness"], ["oh"])
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ QUERY = "encoder.encoder.layer.0.attention.self.query.weight"
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> TextEncoder:
     folder = write_tiny(tmp_path_factory.mktemp("encoder") / "bert")
     return load_encoder(str(folder), folder)
 
@@ -44,7 +44,7 @@ def tokens_of(passes: list[list[Subwords]]) -> Tokens:
 
 
 def learner_of(
-    encoder: Encoder, seeds: tuple[int, ...], **options: bool
+    encoder: TextEncoder, seeds: tuple[int, ...], **options: bool
 ) -> tuple[FinetunedModel, EnsembleBatch, np.ndarray]:
     """Return a GRU on text, a batch of all utterances, and the frozen encoder's features."""
     contextual = ContextualEncoder(encoder, trained=True)
@@ -58,7 +58,7 @@ def learner_of(
         members,
         Task(classes=None, low=-3.0, high=3.0),
         {"text": encoder.width},
-        model=ModelConfig(width=4, heads=2),
+        config=ModelConfig(width=4, heads=2),
         loss_weights=[(DecoupleConfig(), DistillationConfig())] * len(seeds),
         corpus=CorpusInfo(len(WORDS), {"text": 3}),
     )
@@ -84,9 +84,9 @@ def learner_of(
     return learner, batch, expected
 
 
-@pytest.mark.parametrize("model_class", [Pooled, Indexing])
+@pytest.mark.parametrize("model_class", [PooledModel, IndexingModel])
 def test_an_ordinary_model_can_be_fine_tuned_with_an_encoder(
-    encoder: Encoder, model_class: type[Pooled]
+    encoder: TextEncoder, model_class: type[PooledModel]
 ) -> None:
     """Gradients reach the member's own encoder, both with vmap and in a loop."""
     learner, batch, _ = learner_of(encoder, (1, 2))
@@ -101,12 +101,12 @@ def test_an_ordinary_model_can_be_fine_tuned_with_an_encoder(
     assert grad is not None
     assert grad[0].abs().max() > 0
     assert grad[1].abs().max() == 0
-    assert learner.mode == ("vmap" if model_class is Pooled else "loop")
+    assert learner.mode == ("vmap" if model_class is PooledModel else "loop")
     assert "model.mlp.0.weight" in learner.member_tensors()
     assert QUERY in learner.member_tensors()
 
 
-def test_the_first_step_equals_the_frozen_encoder(encoder: Encoder) -> None:
+def test_the_first_step_equals_the_frozen_encoder(encoder: TextEncoder) -> None:
     learner, batch, expected = learner_of(encoder, (1, 2))
     with torch.no_grad():
         (features,) = learner.encode_text(batch).features
@@ -114,7 +114,7 @@ def test_the_first_step_equals_the_frozen_encoder(encoder: Encoder) -> None:
         np.testing.assert_allclose(member, expected, atol=1e-4)
 
 
-def test_an_utterance_without_text_has_no_features(encoder: Encoder) -> None:
+def test_an_utterance_without_text_has_no_features(encoder: TextEncoder) -> None:
     learner, batch, _ = learner_of(encoder, (1,))
     absent = torch.tensor([[[True, False, False]]])
     (features,) = learner.encode_text(batch.without(absent)).features
@@ -122,8 +122,10 @@ def test_an_utterance_without_text_has_no_features(encoder: Encoder) -> None:
     assert features[0, 0, 1].abs().max() > 0
 
 
-def test_gradient_checkpointing_stores_less_and_gives_the_same_gradients(encoder: Encoder) -> None:
-    """With dropout, and with different weights of the members."""
+def test_gradient_checkpointing_stores_less_and_gives_the_same_gradients(
+    encoder: TextEncoder,
+) -> None:
+    """Use dropout, and different weights for each member."""
     results = {}
     for checkpointing in (False, True):
         learner, batch, _ = learner_of(encoder, (1, 2), gradient_checkpointing=checkpointing)
@@ -151,7 +153,7 @@ def optimiser_of(learner: FinetunedModel) -> MemberAdam:
     return MemberAdam(learner, 1, weight_decay=0.0, clip_value=0.6, group=learner.parameter_group)
 
 
-def test_fine_tuning_learns_and_does_not_change_the_given_encoder(encoder: Encoder) -> None:
+def test_fine_tuning_learns_and_does_not_change_the_given_encoder(encoder: TextEncoder) -> None:
     before = [value.clone() for value in encoder.model.parameters()]
     learner, batch, _ = learner_of(encoder, (1,))
     learner.train()
@@ -169,7 +171,7 @@ def test_fine_tuning_learns_and_does_not_change_the_given_encoder(encoder: Encod
         assert torch.equal(value, previous)
 
 
-def test_a_warm_up_factor_of_zero_freezes_the_encoder(encoder: Encoder) -> None:
+def test_a_warm_up_factor_of_zero_freezes_the_encoder(encoder: TextEncoder) -> None:
     learner, batch, _ = learner_of(encoder, (1,))
     optimiser = optimiser_of(learner)
     optimiser.set_rates(torch.tensor([1e-2]), warmup=0.0)
@@ -181,7 +183,7 @@ def test_a_warm_up_factor_of_zero_freezes_the_encoder(encoder: Encoder) -> None:
     assert not any(name.startswith("encoder.") for name in changed)
 
 
-def test_dropout_comes_from_the_members_stream(encoder: Encoder) -> None:
+def test_dropout_comes_from_the_members_stream(encoder: TextEncoder) -> None:
     learner, batch, _ = learner_of(encoder, (1,))
     learner.train()
     state = learner.members.state()
@@ -196,7 +198,7 @@ def test_dropout_comes_from_the_members_stream(encoder: Encoder) -> None:
     )
 
 
-def test_tokens_of_another_encoder_are_refused(encoder: Encoder) -> None:
+def test_tokens_of_another_encoder_are_refused(encoder: TextEncoder) -> None:
     from dhmd.training.finetuning import check_tokens
 
     class Corpus:

@@ -47,7 +47,7 @@ CASES = [
 
 @pytest.mark.parametrize(("task", "alignment", "architecture", "modalities"), CASES)
 def test_a_job_writes_what_evaluation_and_report_read(
-    tiny: TinyArtefacts,
+    tiny_artefacts: TinyArtefacts,
     tmp_path: Path,
     task: str,
     alignment: str,
@@ -55,8 +55,8 @@ def test_a_job_writes_what_evaluation_and_report_read(
     modalities: tuple[str, ...],
 ) -> None:
     configuration = replace(QUICK, architecture=architecture, modalities=modalities)
-    aligned, recorder = tiny.aligned(task, alignment), Recorder()
-    pretrained = tiny.pretrained(task, alignment)
+    aligned, recorder = tiny_artefacts.aligned(task, alignment), Recorder()
+    pretrained = tiny_artefacts.pretrained(task, alignment)
     train(configuration, aligned, pretrained, tmp_path / "m", tmp_path / "s", recorder)
     corpus = read_corpus(aligned)
     expected = {"model.json", "history.csv", "outputs.h5"}
@@ -68,7 +68,7 @@ def test_a_job_writes_what_evaluation_and_report_read(
     outputs = read_outputs(tmp_path / "m")
     _check_outputs(outputs, corpus, configuration)
     _check_history(tmp_path / "m", task)
-    _check_that_it_can_be_loaded(tmp_path / "m", outputs, corpus)
+    _check_that_the_model_can_be_loaded(tmp_path / "m", outputs, corpus)
 
 
 def _check_outputs(outputs: dict[str, Any], corpus: Any, configuration: Configuration) -> None:
@@ -135,7 +135,7 @@ def _check_history(folder: Path, task: str) -> None:
         assert last_rows["selected"]["epoch"] == "1"
 
 
-def _check_that_it_can_be_loaded(folder: Path, outputs: dict[str, Any], corpus: Any) -> None:
+def _check_that_the_model_can_be_loaded(folder: Path, outputs: dict[str, Any], corpus: Any) -> None:
     model, _, description = load_model(folder, torch.device("cpu"))
     assert description.identity == corpus.identity
     assert description.alignment == corpus.alignment
@@ -170,8 +170,10 @@ def _check_that_it_can_be_loaded(folder: Path, outputs: dict[str, Any], corpus: 
 
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
-def test_pretraining_writes_encoders_scores_and_teachers(tiny: TinyArtefacts, task: str) -> None:
-    folder, corpus = tiny.pretrained(task), read_corpus(tiny.aligned(task))
+def test_pretraining_writes_encoders_scores_and_teachers(
+    tiny_artefacts: TinyArtefacts, task: str
+) -> None:
+    folder, corpus = tiny_artefacts.pretrained(task), read_corpus(tiny_artefacts.aligned(task))
     outputs, count = read_outputs(folder), len(corpus.ids)
     classes = (3,) if task == "classification" else ()
     assert outputs["prediction"].shape == outputs["teacher"].shape == (2, count, 3, *classes)
@@ -195,7 +197,9 @@ def test_pretraining_writes_encoders_scores_and_teachers(tiny: TinyArtefacts, ta
     assert {f"{name}/selected" for name in ALL} <= names
 
 
-def test_teachers_are_not_trained_on_their_own_targets(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_teachers_are_not_trained_on_their_own_targets(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     """New labels of a video change the teachers of other videos, but not its own."""
     data = tiny_data()
     labels = data.labels_N.copy()
@@ -203,10 +207,10 @@ def test_teachers_are_not_trained_on_their_own_targets(tiny: TinyArtefacts, tmp_
     labels[changed_labels] = np.where(labels[changed_labels] > 0, -3, 3)
     write_aligned(tmp_path / "c.h5", replace(data, labels_N=labels))
     pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
-    before, after = read_outputs(tiny.pretrained()), read_outputs(tmp_path / "p")
+    before, after = read_outputs(tiny_artefacts.pretrained()), read_outputs(tmp_path / "p")
     assert equal(before["teacher"][:, changed_labels], after["teacher"][:, changed_labels])
     changed = before["teacher"] != after["teacher"]
-    others = read_corpus(tiny.aligned()).split_N == "train"
+    others = read_corpus(tiny_artefacts.aligned()).split_N == "train"
     others &= ~changed_labels
     # Two of three folds train on the video: the teachers of their held-out utterances change.
     assert 0.3 < changed[:, others].mean() < 0.9
@@ -214,24 +218,37 @@ def test_teachers_are_not_trained_on_their_own_targets(tiny: TinyArtefacts, tmp_
     assert (before["prediction"] != after["prediction"])[trained].mean() > 0.9
 
 
-def test_modalities_are_pretrained_independently(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_modalities_are_pretrained_independently(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     configuration = replace(TINY, modalities=("audio",))
-    pretrain(configuration, tiny.aligned(), tmp_path / "p", tmp_path / "s")
-    one_modality, all_modalities = read_outputs(tmp_path / "p"), read_outputs(tiny.pretrained())
+    pretrain(configuration, tiny_artefacts.aligned(), tmp_path / "p", tmp_path / "s")
+    one_modality, all_modalities = (
+        read_outputs(tmp_path / "p"),
+        read_outputs(tiny_artefacts.pretrained()),
+    )
     assert equal(one_modality["teacher"][:, :, 0], all_modalities["teacher"][:, :, 1])
     assert equal(one_modality["prediction"][:, :, 0], all_modalities["prediction"][:, :, 1])
 
 
-def test_training_starts_from_pretrained_encoders(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_training_starts_from_pretrained_encoders(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     """With a learning rate near 0, the encoders of the model equal the pretrained ones."""
     with_pretraining = tiny_configuration({"train": {"epochs": 1, "lr": 1e-12}})
-    tiny.train(with_pretraining, tmp_path)
+    tiny_artefacts.train(with_pretraining, tmp_path)
     without_pretraining = tiny_configuration(
         {"train": {"epochs": 1, "lr": 1e-12}, "pretrain": {"enabled": False}}
     )
-    train(without_pretraining, tiny.aligned(), tiny.pretrained(), tmp_path / "f", tmp_path / "s")
+    train(
+        without_pretraining,
+        tiny_artefacts.aligned(),
+        tiny_artefacts.pretrained(),
+        tmp_path / "f",
+        tmp_path / "s",
+    )
     for seed in (1, 2):
-        pretrained = load_file(tiny.pretrained() / f"seed-{seed}.safetensors")
+        pretrained = load_file(tiny_artefacts.pretrained() / f"seed-{seed}.safetensors")
         weights = load_file(tmp_path / "m" / f"seed-{seed}.safetensors")
         random_weights = load_file(tmp_path / "f" / f"seed-{seed}.safetensors")
         for index, name in enumerate(ALL):
@@ -244,77 +261,79 @@ def test_training_starts_from_pretrained_encoders(tiny: TinyArtefacts, tmp_path:
 # ---- reproducibility and resuming ----------------------------------------------------------------
 
 
-def test_a_job_is_reproducible(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_a_job_is_reproducible(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
     torch.rand(5)  # the state of torch's own generator does not matter
-    tiny.train(TINY, tmp_path)
-    assert read_files(tmp_path / "m") == read_files(tiny.model())
-    pretrain(TINY, tiny.aligned(), tmp_path / "p", tmp_path / "s")
-    assert read_files(tmp_path / "p") == read_files(tiny.pretrained())
+    tiny_artefacts.train(TINY, tmp_path)
+    assert read_files(tmp_path / "m") == read_files(tiny_artefacts.model())
+    pretrain(TINY, tiny_artefacts.aligned(), tmp_path / "p", tmp_path / "s")
+    assert read_files(tmp_path / "p") == read_files(tiny_artefacts.pretrained())
 
 
-def test_a_seed_does_not_depend_on_other_seeds(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_a_seed_does_not_depend_on_other_seeds(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     one_seed = tiny_configuration({"train": {"seeds": (2,)}})
-    tiny.train(one_seed, tmp_path)
-    outputs, both = read_outputs(tmp_path / "m"), read_outputs(tiny.model())
+    tiny_artefacts.train(one_seed, tmp_path)
+    outputs, both = read_outputs(tmp_path / "m"), read_outputs(tiny_artefacts.model())
     assert outputs["prediction"][0] == pytest.approx(both["prediction"][1], abs=2e-3)
     assert np.abs(both["prediction"][0] - both["prediction"][1]).max() > 0.05
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])  # after 3 only the outputs are left to write
 def test_an_interrupted_training_resumes_with_the_same_result(
-    tiny: TinyArtefacts, tmp_path: Path, epoch: int
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, epoch: int
 ) -> None:
     interrupted, resumed = Recorder(stop_after=epoch), Recorder()
     with pytest.raises(KeyboardInterrupt):
-        tiny.train(TINY, tmp_path, interrupted)
+        tiny_artefacts.train(TINY, tmp_path, interrupted)
     assert not (tmp_path / "m").exists()
-    tiny.train(TINY, tmp_path, resumed)
+    tiny_artefacts.train(TINY, tmp_path, resumed)
     assert resumed.starts == [("train", ("seed-1", "seed-2"), epoch)]
     assert [number for number, _ in resumed.epochs] == list(range(epoch + 1, 4))
-    assert read_files(tmp_path / "m") == read_files(tiny.model())
+    assert read_files(tmp_path / "m") == read_files(tiny_artefacts.model())
     assert list((tmp_path / "s" / "tasks").iterdir()) == []
 
 
-def test_interrupted_pretraining_resumes(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_interrupted_pretraining_resumes(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
     interrupted, resumed = Recorder(stop_after=3), Recorder()  # two epochs of text, one of audio
     with pytest.raises(KeyboardInterrupt):
-        pretrain(TINY, tiny.aligned(), tmp_path / "p", tmp_path / "s", interrupted)
-    pretrain(TINY, tiny.aligned(), tmp_path / "p", tmp_path / "s", resumed)
+        pretrain(TINY, tiny_artefacts.aligned(), tmp_path / "p", tmp_path / "s", interrupted)
+    pretrain(TINY, tiny_artefacts.aligned(), tmp_path / "p", tmp_path / "s", resumed)
     assert resumed.resumed_epoch == 1
     assert [(number, sorted(rows)[0]) for number, rows in resumed.epochs] == [
         (2, "audio/seed-1"),
         (1, "vision/seed-1"),
         (2, "vision/seed-1"),
     ]
-    assert read_files(tmp_path / "p") == read_files(tiny.pretrained())
+    assert read_files(tmp_path / "p") == read_files(tiny_artefacts.pretrained())
 
 
 def test_another_configuration_does_not_resume_from_the_checkpoint(
-    tiny: TinyArtefacts, tmp_path: Path
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        tiny.train(TINY, tmp_path, Recorder(2))
+        tiny_artefacts.train(TINY, tmp_path, Recorder(2))
     other = tiny_configuration({"kd": {"lambda": 0.9}, "train": {"epochs": 1}})
     recorder = Recorder()
-    tiny.train(other, tmp_path, recorder)
+    tiny_artefacts.train(other, tmp_path, recorder)
     assert recorder.resumed_epoch == 0
     assert len(recorder.epochs) == 1
     assert len(list((tmp_path / "s" / "tasks").iterdir())) == 1
 
 
-def test_a_damaged_checkpoint_is_ignored(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_ignored(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        tiny.train(TINY, tmp_path, Recorder(2))
+        tiny_artefacts.train(TINY, tmp_path, Recorder(2))
     (checkpoint,) = (tmp_path / "s").glob("tasks/*/checkpoint.safetensors")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     recorder = Recorder()
-    tiny.train(TINY, tmp_path, recorder)
+    tiny_artefacts.train(TINY, tmp_path, recorder)
     assert len(recorder.epochs) == 3
-    assert read_files(tmp_path / "m") == read_files(tiny.model())
+    assert read_files(tmp_path / "m") == read_files(tiny_artefacts.model())
 
 
 def test_a_failed_write_keeps_the_old_output(
-    tiny: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "old").write_text("old")
@@ -324,30 +343,30 @@ def test_a_failed_write_keeps_the_old_output(
 
     monkeypatch.setattr("dhmd.training.jobs.write_history", full)
     with pytest.raises(DhmdError, match=r"cannot write .*m: .*No space left"):
-        tiny.train(QUICK, tmp_path)
+        tiny_artefacts.train(QUICK, tmp_path)
     assert read_files(tmp_path / "m") == {"old": b"old"}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_the_last_line_reports_score_seeds_and_folder(
-    tiny: TinyArtefacts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     variants = {
         "gru": replace(QUICK, architecture="gru"),
         "mult": replace(QUICK, architecture="mult"),
     }
     with caplog.at_level("INFO", logger="dhmd"):
-        pretrain(QUICK, tiny.aligned(), tmp_path / "p", tmp_path / "s")
+        pretrain(QUICK, tiny_artefacts.aligned(), tmp_path / "p", tmp_path / "s")
         first = caplog.messages[-1]
-        train(QUICK, tiny.aligned(), tmp_path / "p", tmp_path / "m", tmp_path / "s")
+        train(QUICK, tiny_artefacts.aligned(), tmp_path / "p", tmp_path / "m", tmp_path / "s")
         second = caplog.messages[-1]
-        ablate(variants, tiny.aligned(), tmp_path / "p", tmp_path / "a", tmp_path / "s")
+        ablate(variants, tiny_artefacts.aligned(), tmp_path / "p", tmp_path / "a", tmp_path / "s")
     number = r"-?\d\.\d{4}"
     scores = rf"mae {number}, corr {number} \(2 seeds\)"
     each = "; ".join(f"{name} {scores}" for name in ALL)
     assert re.fullmatch(rf"pretrain: validation {each}, written to .*/p", first)
     assert re.fullmatch(rf"train: validation {scores}, written to .*/m", second)
-    best = rf"ablate: best of 2 on validation is (gru|mult), {scores}, written to .*/a"
+    best = rf"ablate: the best of 2 variants on validation is (gru|mult), {scores}, written to .*/a"
     assert re.fullmatch(best, caplog.messages[-1])
     rows = list(csv.DictReader((tmp_path / "m" / "history.csv").open()))
     errors = [float(row["value"]) for row in rows if row["name"] == "valid/mae"]
@@ -357,49 +376,51 @@ def test_the_last_line_reports_score_seeds_and_folder(
 # ---- errors --------------------------------------------------------------------------------------
 
 
-def test_a_diverged_seed_does_not_change_the_others(tiny: TinyArtefacts, tmp_path: Path) -> None:
-    """Seed 1 starts from encoders of NaN."""
-    pretrained = copy_folder(tiny.pretrained(), tmp_path / "p")
+def test_a_diverged_seed_does_not_change_the_others(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
+    """Start seed 1 from encoders of NaN."""
+    pretrained = copy_folder(tiny_artefacts.pretrained(), tmp_path / "p")
     tensors = load_file(pretrained / "seed-1.safetensors")
     save_file({k: v * torch.nan for k, v in tensors.items()}, pretrained / "seed-1.safetensors")
     recorder = Recorder()
-    train(TINY, tiny.aligned(), pretrained, tmp_path / "m", tmp_path / "s", recorder)
-    outputs, expected = read_outputs(tmp_path / "m"), read_outputs(tiny.model())
+    train(TINY, tiny_artefacts.aligned(), pretrained, tmp_path / "m", tmp_path / "s", recorder)
+    outputs, expected = read_outputs(tmp_path / "m"), read_outputs(tiny_artefacts.model())
     for name in ("prediction", "vertex/homogeneous", "edges/heterogeneous", "missing/text"):
         assert np.isnan(outputs[name][0]).all(), name
         assert equal(outputs[name][1], expected[name][1]), name
     seed_2 = (tmp_path / "m" / "seed-2.safetensors").read_bytes()
-    assert seed_2 == (tiny.model() / "seed-2.safetensors").read_bytes()
+    assert seed_2 == (tiny_artefacts.model() / "seed-2.safetensors").read_bytes()
     rows = list(csv.DictReader((tmp_path / "m" / "history.csv").open()))
     seed_1_rows = [row for row in rows if row["seed"] == "1"]
     assert [(row["name"], row["epoch"]) for row in seed_1_rows] == [("diverged", "1")]
     assert all(set(rows_of_epoch) == {"seed-2"} for _, rows_of_epoch in recorder.epochs)
 
 
-def test_a_diverged_teacher_is_refused(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_a_diverged_teacher_is_refused(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
     import h5py
 
-    pretrained = copy_folder(tiny.pretrained(), tmp_path / "p")
+    pretrained = copy_folder(tiny_artefacts.pretrained(), tmp_path / "p")
     with h5py.File(pretrained / "outputs.h5", "a") as file:
         file["teacher"][1, :8, 2] = np.nan
     with pytest.raises(DhmdError, match=r"vision.*seed-2"):
-        train(QUICK, tiny.aligned(), pretrained, tmp_path / "m", tmp_path / "s")
+        train(QUICK, tiny_artefacts.aligned(), pretrained, tmp_path / "m", tmp_path / "s")
 
 
 def test_encoders_of_other_data_seeds_shapes_or_modalities_are_refused(
-    tiny: TinyArtefacts, tmp_path: Path
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
 ) -> None:
-    given, aligned = tiny.pretrained(), tiny.aligned()
+    given, aligned = tiny_artefacts.pretrained(), tiny_artefacts.aligned()
 
     def refused(configuration: Configuration, pretrained: Path, message: str) -> None:
         with pytest.raises(DhmdError, match=message):
             train(configuration, aligned, pretrained, tmp_path / "m", tmp_path / "s")
         assert not (tmp_path / "m").exists()
 
-    refused(TINY, tiny.pretrained("classification"), "other data or seeds")
-    refused(tiny_configuration({"train": {"seeds": (1, 9)}}), given, "other data or seeds")
+    refused(TINY, tiny_artefacts.pretrained("classification"), "different data or seeds")
+    refused(tiny_configuration({"train": {"seeds": (1, 9)}}), given, "different data or seeds")
     refused(tiny_configuration({"model": {"width": 16}}), given, "does not fit the model")
-    refused(TINY, tmp_path / "nowhere", "is no model folder")
+    refused(TINY, tmp_path / "nowhere", "is not a model folder")
     pretrain(replace(TINY, modalities=("text",)), aligned, tmp_path / "p", tmp_path / "s")
     refused(TINY, tmp_path / "p", "audio")
     truncated = copy_folder(given, tmp_path / "broken")
@@ -408,7 +429,9 @@ def test_encoders_of_other_data_seeds_shapes_or_modalities_are_refused(
     refused(TINY, truncated, "outputs.h5.*truncated")
 
 
-def test_a_modality_missing_from_the_corpus_is_refused(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_a_modality_missing_from_the_corpus_is_refused(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     data = tiny_data()
     two_modalities = replace(
         data,
@@ -422,27 +445,29 @@ def test_a_modality_missing_from_the_corpus_is_refused(tiny: TinyArtefacts, tmp_
         pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
 
 
-def test_labels_of_the_test_split_change_nothing(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_labels_of_the_test_split_change_nothing(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     data = tiny_data()
     labels = np.where(data.folds["standard"] == "test", 0.5, data.labels_N).astype(np.float32)
     write_aligned(tmp_path / "c.h5", replace(data, labels_N=labels))
     pretrain(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "s")
     train(TINY, tmp_path / "c.h5", tmp_path / "p", tmp_path / "m", tmp_path / "s")
-    outputs, expected = read_outputs(tmp_path / "m"), read_outputs(tiny.model())
+    outputs, expected = read_outputs(tmp_path / "m"), read_outputs(tiny_artefacts.model())
     assert outputs.keys() == expected.keys()
     for name in set(outputs) - {"attributes", "ids", "split"}:
         assert equal(outputs[name], expected[name]), name
 
 
-def test_training_beats_the_median_label(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_training_beats_the_median_label(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
     longer = tiny_configuration(
         {
             "train": {"epochs": 12, "lr": 0.03, "modality_dropout": 0.0, "seeds": (1,)},
             "model": {"dropout": {"output": 0.0}},
         }
     )
-    tiny.train(longer, tmp_path)
-    corpus = read_corpus(tiny.aligned(), test_labels=True)
+    tiny_artefacts.train(longer, tmp_path)
+    corpus = read_corpus(tiny_artefacts.aligned(), test_labels=True)
     test = corpus.index("test")
     error = np.abs(
         read_outputs(tmp_path / "m")["prediction"][:, test] - corpus.labels_N[test]
@@ -452,12 +477,18 @@ def test_training_beats_the_median_label(tiny: TinyArtefacts, tmp_path: Path) ->
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_missing_gpu_is_refused(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_a_missing_gpu_is_refused(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
     configuration = tiny_configuration({"compute": {"device": "cuda"}})
     with pytest.raises(DhmdError, match=r"compute\.device is cuda, but PyTorch finds no GPU"):
-        tiny.train(configuration, tmp_path)
+        tiny_artefacts.train(configuration, tmp_path)
 
 
-def test_a_missing_aligned_file_is_refused(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_a_missing_aligned_file_is_refused(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match=r"nothing\.h5"):
-        train(TINY, tmp_path / "nothing.h5", tiny.pretrained(), tmp_path / "m", tmp_path / "s")
+        train(
+            TINY,
+            tmp_path / "nothing.h5",
+            tiny_artefacts.pretrained(),
+            tmp_path / "m",
+            tmp_path / "s",
+        )

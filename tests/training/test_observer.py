@@ -1,3 +1,5 @@
+"""Observers: the order of events, and the lines of the log."""
+
 from __future__ import annotations
 
 import math

@@ -157,7 +157,7 @@ def test_a_restored_state_gives_the_same_updates() -> None:
     assert other.values_P.equal(optimiser.values_P)
 
 
-def test_weight_decay_per_parameter() -> None:
+def test_weight_decay_can_differ_between_parameters() -> None:
     module = Stack()
     module.fixed = nn.Parameter(torch.ones(MEMBERS), requires_grad=False)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}

@@ -32,21 +32,21 @@ Loaded = tuple[Learner, Members, Corpus, DeviceCorpus]
 
 
 @pytest.fixture
-def loaded(tiny: TinyArtefacts) -> Loaded:
+def loaded(tiny_artefacts: TinyArtefacts) -> Loaded:
     """Return a trained model and its corpus."""
-    model, members, description = load_model(tiny.model(), CPU)
-    corpus = read_corpus(tiny.aligned())
+    model, members, description = load_model(tiny_artefacts.model(), CPU)
+    corpus = read_corpus(tiny_artefacts.aligned())
     return model, members, corpus, DeviceCorpus.of(corpus, description.inputs, CPU)
 
 
-def random_codes(modalities: int = 3) -> np.ndarray:
+def random_codes(num_modalities: int = 3) -> np.ndarray:
     """Return sparse activations with absent modalities (zeros) and a code that is never active."""
     rng = np.random.default_rng(0)
-    raw = rng.random((12, modalities, 7)) * (rng.random((12, modalities, 7)) > 0.6)
+    raw = rng.random((12, num_modalities, 7)) * (rng.random((12, num_modalities, 7)) > 0.6)
     raw[..., 0] += 0.01
     raw[..., -1] = 0
     raw /= raw.sum(-1, keepdims=True)
-    raw[rng.random((12, modalities)) < 0.25] = 0
+    raw[rng.random((12, num_modalities)) < 0.25] = 0
     return raw.astype(np.float32)
 
 
@@ -80,12 +80,12 @@ def test_dictionary_statistics_equal_loops() -> None:
 def test_there_are_no_statistics_without_activations() -> None:
     assert dictionary_statistics(np.zeros((4, 2, 5), np.float32)) == {}
     assert dictionary_statistics(np.full((4, 2, 5), np.nan, np.float32)) == {}
-    one_modality = dictionary_statistics(random_codes(modalities=1))
+    one_modality = dictionary_statistics(random_codes(num_modalities=1))
     assert set(one_modality) == {"active", "used", "dead", "perplexity"}
 
 
 def test_missing_modality_test_reads_only_the_other_modalities(
-    tiny: TinyArtefacts, loaded: Loaded
+    tiny_artefacts: TinyArtefacts, loaded: Loaded
 ) -> None:
     model, members, corpus, data = loaded
     names, test = data.modalities, corpus.index("test")
@@ -94,7 +94,7 @@ def test_missing_modality_test_reads_only_the_other_modalities(
     subsets = {"text", "audio", "vision", "text+audio", "text+vision", "audio+vision"}
     noise = {f"noise for {name}" for name in names}
     assert set(predictions) == subsets | random_drops | noise
-    stored = read_outputs(tiny.model())
+    stored = read_outputs(tiny_artefacts.model())
     drop_masks = {
         name: np.tile(np.isin(names, name.split("+")), (len(corpus.ids), 1)) for name in subsets
     }
@@ -133,10 +133,13 @@ def test_noise_depends_on_the_utterance_and_has_the_features_moments(loaded: Loa
     assert not noisy.features[names.index("audio")][~batch.masks[names.index("audio")]].any()
 
 
-def test_other_rows_are_nan(tiny: TinyArtefacts, loaded: Loaded) -> None:
+def test_other_rows_are_nan(tiny_artefacts: TinyArtefacts, loaded: Loaded) -> None:
     model, members, corpus, data = loaded
     rows = np.array([3, 30, 11])
-    details, outputs = collect_details(model, members, data, rows), read_outputs(tiny.model())
+    details, outputs = (
+        collect_details(model, members, data, rows),
+        read_outputs(tiny_artefacts.model()),
+    )
     other_rows = np.setdiff1d(np.arange(len(corpus.ids)), rows)
     for name, value in details.items():
         assert np.isnan(value[:, other_rows]).all()
@@ -146,9 +149,9 @@ def test_other_rows_are_nan(tiny: TinyArtefacts, loaded: Loaded) -> None:
 
 
 def test_the_file_has_the_same_bytes_for_the_same_content(
-    tiny: TinyArtefacts, tmp_path: Path
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
 ) -> None:
-    corpus = read_corpus(tiny.aligned())
+    corpus = read_corpus(tiny_artefacts.aligned())
     codes = np.zeros((2, len(corpus.ids), 1, 4), np.float32)
     content = {"prediction": np.ones((2, len(corpus.ids)), np.float32), "codes/homogeneous": codes}
     for name in ("a.h5", "b.h5"):

@@ -20,45 +20,45 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 def num_workers(
-    tiny: TinyArtefacts,
+    tiny_artefacts: TinyArtefacts,
     *,
     workers: int | None,
     threads: int | None = 1,
     device: torch.device = CPU,
-    members: int = 5,
+    num_members: int = 5,
     enough_work: bool = True,
 ) -> int:
     compute = replace(TINY.compute, workers=workers, threads=threads)
-    corpus = read_corpus(tiny.aligned())
-    return choose_workers(compute, corpus, device, members=members, enough_work=enough_work)
+    corpus = read_corpus(tiny_artefacts.aligned())
+    return choose_workers(compute, corpus, device, num_members=num_members, enough_work=enough_work)
 
 
 def test_workers_are_limited_by_cores_members_and_memory(
-    tiny: TinyArtefacts, monkeypatch: pytest.MonkeyPatch
+    tiny_artefacts: TinyArtefacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning, "usable_cores", lambda: 8)
     monkeypatch.setattr(planning, "installed_memory", lambda: 100 << 30)
-    assert num_workers(tiny, workers=None) == 5
-    assert num_workers(tiny, workers=None, members=30) == 8
-    assert num_workers(tiny, workers=None, members=30, threads=None) == 8
-    assert num_workers(tiny, workers=None, threads=3) == 2
-    assert num_workers(tiny, workers=None, enough_work=False) == 1
-    assert num_workers(tiny, workers=None, device=GPU) == 1
+    assert num_workers(tiny_artefacts, workers=None) == 5
+    assert num_workers(tiny_artefacts, workers=None, num_members=30) == 8
+    assert num_workers(tiny_artefacts, workers=None, num_members=30, threads=None) == 8
+    assert num_workers(tiny_artefacts, workers=None, threads=3) == 2
+    assert num_workers(tiny_artefacts, workers=None, enough_work=False) == 1
+    assert num_workers(tiny_artefacts, workers=None, device=GPU) == 1
     monkeypatch.setattr(planning, "installed_memory", lambda: 4 << 30)
-    assert num_workers(tiny, workers=None) == 3
+    assert num_workers(tiny_artefacts, workers=None) == 3
     monkeypatch.setattr(planning, "installed_memory", lambda: 1 << 20)
-    assert num_workers(tiny, workers=None) == 1
+    assert num_workers(tiny_artefacts, workers=None) == 1
     monkeypatch.setattr(planning, "installed_memory", lambda: None)
-    assert num_workers(tiny, workers=None) == 5
+    assert num_workers(tiny_artefacts, workers=None) == 5
     # compute.workers is used, up to the number of members.
-    assert num_workers(tiny, workers=3, enough_work=False) == 3
-    assert num_workers(tiny, workers=9) == 5
-    assert num_workers(tiny, workers=1) == 1
-    assert num_workers(tiny, workers=3, device=GPU) == 1
+    assert num_workers(tiny_artefacts, workers=3, enough_work=False) == 3
+    assert num_workers(tiny_artefacts, workers=9) == 5
+    assert num_workers(tiny_artefacts, workers=1) == 1
+    assert num_workers(tiny_artefacts, workers=3, device=GPU) == 1
     monkeypatch.setattr(planning, "visible_gpus", lambda: ["0", "1", "2"])  # one process per GPU
-    assert num_workers(tiny, workers=None, device=GPU) == 3
-    assert num_workers(tiny, workers=2, device=GPU) == 2
-    assert num_workers(tiny, workers=None, device=GPU, enough_work=False) == 1
+    assert num_workers(tiny_artefacts, workers=None, device=GPU) == 3
+    assert num_workers(tiny_artefacts, workers=2, device=GPU) == 2
+    assert num_workers(tiny_artefacts, workers=None, device=GPU, enough_work=False) == 1
 
 
 def test_items_are_split_evenly_and_in_order() -> None:
@@ -68,7 +68,7 @@ def test_items_are_split_evenly_and_in_order() -> None:
     assert split_evenly([1, 2], 1) == [[1, 2]]
 
 
-def test_memory_of_a_small_step(tmp_path: Path) -> None:
+def test_the_memory_of_a_small_step_is_estimated(tmp_path: Path) -> None:
     corpus = tiny_corpus(tmp_path / "c.h5")
     train = corpus.index("train")
     steps = 3 * max(corpus.features["text"].lengths[train])  # aligned: equally many of each

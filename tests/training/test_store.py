@@ -34,7 +34,7 @@ MEMBER = TrainedMember(
 )
 
 
-def test_storing_and_reading_a_member(tmp_path: Path) -> None:
+def test_a_stored_member_can_be_read(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert "k" not in store
     store.write("k", MEMBER)
@@ -106,19 +106,23 @@ def test_the_key_depends_on_all_that_determines_a_result(monkeypatch: pytest.Mon
 # ---- stored trainings are not repeated -----------------------------------------------------------
 
 
-def test_a_finished_training_is_not_trained_again(tiny: TinyArtefacts, tmp_path: Path) -> None:
-    pretrained, trained, recorder = tiny.pretrained(), tiny.model(), Recorder()
-    store = tiny.folder / "store"
-    pretrain(TINY, tiny.aligned(), tmp_path / "p", store, recorder)
-    train(TINY, tiny.aligned(), pretrained, tmp_path / "m", store, recorder)
+def test_a_finished_training_is_not_trained_again(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
+    pretrained, trained, recorder = tiny_artefacts.pretrained(), tiny_artefacts.model(), Recorder()
+    store = tiny_artefacts.folder / "store"
+    pretrain(TINY, tiny_artefacts.aligned(), tmp_path / "p", store, recorder)
+    train(TINY, tiny_artefacts.aligned(), pretrained, tmp_path / "m", store, recorder)
     assert recorder.epochs == []
     assert recorder.outputs == [tmp_path / "p", tmp_path / "m"]
     assert read_files(tmp_path / "p") == read_files(pretrained)
     assert read_files(tmp_path / "m") == read_files(trained)
 
 
-def test_only_a_new_seed_or_variant_is_trained(tiny: TinyArtefacts, tmp_path: Path) -> None:
-    aligned, recorder = tiny.aligned(), Recorder()
+def test_only_a_new_seed_or_variant_is_trained(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
+    aligned, recorder = tiny_artefacts.aligned(), Recorder()
     three = tiny_configuration({"train": {"seeds": (1, 2, 3), "epochs": 1}})
     pretrain(three, aligned, tmp_path / "p", tmp_path / "s", recorder)
     two = tiny_configuration({"train": {"seeds": (1, 3), "epochs": 1}})
@@ -142,16 +146,22 @@ def test_only_a_new_seed_or_variant_is_trained(tiny: TinyArtefacts, tmp_path: Pa
     assert read_files(tmp_path / "a" / "half") == before
 
 
-def test_pretraining_trains_only_new_seeds(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_pretraining_trains_only_new_seeds(tiny_artefacts: TinyArtefacts, tmp_path: Path) -> None:
     """The key of a training includes the pretrained weights and teachers of its own seed only."""
     one = tiny_configuration({"train": {"seeds": (1,), "epochs": 1}})
     two = tiny_configuration({"train": {"seeds": (1, 2), "epochs": 1}})
     for configuration, expected in ((one, ["seed-1"]), (two, ["seed-2"])):
         recorder = Recorder()
-        pretrain(configuration, tiny.aligned(), tmp_path / "p", tmp_path / "s", recorder)
+        pretrain(configuration, tiny_artefacts.aligned(), tmp_path / "p", tmp_path / "s", recorder)
         names = {name for _, rows in recorder.epochs for name in rows}
         assert names == {f"{m}/{s}" for m in ("text", "audio", "vision") for s in expected}
         recorder = Recorder()
-        arguments = (tiny.aligned(), tmp_path / "p", tmp_path / "m", tmp_path / "s", recorder)
+        arguments = (
+            tiny_artefacts.aligned(),
+            tmp_path / "p",
+            tmp_path / "m",
+            tmp_path / "s",
+            recorder,
+        )
         train(configuration, *arguments)
         assert [list(rows) for _, rows in recorder.epochs] == [expected]

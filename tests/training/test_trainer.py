@@ -162,7 +162,7 @@ def dhmd_trainer(
         members,
         task,
         {name: len(corpus.feature_names[name]) for name in configuration.modalities},
-        model=configuration.model,
+        config=configuration.model,
         loss_weights=[(configuration.decouple, configuration.kd)] * len(seeds),
         corpus=CorpusInfo(len(corpus.index("train")), dict.fromkeys(configuration.modalities, 9)),
     )
@@ -200,8 +200,10 @@ def with_seeds(*seeds: int, **train: Any) -> Configuration:
 
 
 @pytest.mark.parametrize("alignment", ["word", "none"])
-def test_a_seed_alone_has_the_same_losses_at_every_step(tmp_path: Path, alignment: str) -> None:
-    """With dropout, modality dropout, several buckets and accumulation."""
+def test_a_seed_trained_alone_has_the_same_losses_as_with_others(
+    tmp_path: Path, alignment: str
+) -> None:
+    """Train with dropout, modality dropout, several buckets and accumulation."""
     corpus = tiny_corpus(tmp_path / "c.h5", alignment=alignment)
     three_seeds, trainer = dhmd_trainer(corpus, with_seeds(3, 7, 9, accumulate=2), tmp_path / "a")
     losses_of_three = record_losses(three_seeds)
@@ -274,7 +276,7 @@ def test_accumulating_two_batches_equals_one_batch(tmp_path: Path) -> None:
 
 
 def test_the_last_update_of_an_epoch_is_not_dropped(tmp_path: Path) -> None:
-    """24 rows are three batches of 8: the third one is a second update."""
+    """Train on 24 rows, three batches of 8, of which the third is a second update."""
     corpus = tiny_corpus(tmp_path / "c.h5")
     _, trainer = dhmd_trainer(corpus, with_seeds(1, accumulate=2, epochs=1), tmp_path / "s")
     trainer.run()
@@ -310,7 +312,7 @@ def test_modality_dropout_meets_its_rate_and_keeps_one_modality(tmp_path: Path) 
     corpus = tiny_corpus(tmp_path / "c.h5")
     two_seeds = dhmd_trainer(corpus, with_seeds(1, 2, modality_dropout=0.6), tmp_path / "a")[1]
     one_seed = dhmd_trainer(corpus, with_seeds(2, modality_dropout=0.6), tmp_path / "b")[1]
-    batch = random_batch((1, 1, 1), utterances=6000, absent=0.3)
+    batch = random_batch((1, 1, 1), num_utterances=6000, absent=0.3)
     dropped = two_seeds._dropped_modalities(batch.present_EMB)
     remaining = batch.present_EMB & ~dropped
     assert remaining.any(1).all()
@@ -365,7 +367,7 @@ def test_utterances_with_weight_zero_change_nothing(task: Task) -> None:
 
 
 def test_precision_changes_only_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """bfloat16 trains like float32 up to rounding; a CPU has no TF32, which is a warning."""
+    """Compare bfloat16 with float32 up to rounding; TF32 on a CPU only logs a warning."""
     corpus, steps, trained = tiny_corpus(tmp_path / "c.h5"), {}, {}
     for precision in ("float32", "tf32", "bfloat16"):
         configuration = with_seeds(1, 2, precision=precision, epochs=3)

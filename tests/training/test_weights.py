@@ -25,9 +25,9 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
 def test_a_loaded_model_has_the_saved_weights_and_description(
-    tiny: TinyArtefacts, tmp_path: Path, task: str
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, task: str
 ) -> None:
-    folder = tiny.model(task)
+    folder = tiny_artefacts.model(task)
     model, members, description = load_model(folder, CPU)
     assert members.seeds == description.seeds == (1, 2)
     assert not model.training
@@ -88,17 +88,19 @@ class Trap:
     ids=["truncated", "missing", "a pickle"],
 )
 def test_a_damaged_weights_file_is_refused_by_name(
-    tiny: TinyArtefacts, tmp_path: Path, damage: Callable[[Path], Any]
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, damage: Callable[[Path], Any]
 ) -> None:
-    folder = copy_folder(tiny.model(), tmp_path / "m")
+    folder = copy_folder(tiny_artefacts.model(), tmp_path / "m")
     damage(folder / "seed-2.safetensors")
     with pytest.raises(DhmdError, match=r"seed-2\.safetensors is missing or damaged"):
         load_model(folder, CPU)
 
 
-def test_tensors_that_do_not_fit_are_refused_by_name(tiny: TinyArtefacts, tmp_path: Path) -> None:
+def test_tensors_that_do_not_fit_are_refused_by_name(
+    tiny_artefacts: TinyArtefacts, tmp_path: Path
+) -> None:
     def refused(change: Callable[[dict[str, torch.Tensor]], Any], words: str) -> None:
-        folder = copy_folder(tiny.model(), tmp_path / words[:4])
+        folder = copy_folder(tiny_artefacts.model(), tmp_path / words[:4])
         path = folder / "seed-1.safetensors"
         tensors = load_file(path)
         change(tensors)
@@ -114,7 +116,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(tiny: TinyArtefacts, tmp_pa
     )
     refused(
         lambda tensors: tensors.update({name: torch.zeros(1, 2)}),
-        r"fusion.head.bias_EGO has the shape \[1, 2\], but by model.json .* the shape \[1, 1\]",
+        r"fusion.head.bias_EGO has the shape \[1, 2\], but model.json .* the shape \[1, 1\]",
     )
 
 
@@ -131,9 +133,9 @@ def test_tensors_that_do_not_fit_are_refused_by_name(tiny: TinyArtefacts, tmp_pa
     ],
 )
 def test_an_invalid_model_json_is_refused(
-    tiny: TinyArtefacts, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+    tiny_artefacts: TinyArtefacts, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
 ) -> None:
-    folder = copy_folder(tiny.model(), tmp_path / "m")
+    folder = copy_folder(tiny_artefacts.model(), tmp_path / "m")
     content = json.loads((folder / "model.json").read_text())
     change(content)
     (folder / "model.json").write_text(json.dumps(content))
@@ -143,10 +145,10 @@ def test_an_invalid_model_json_is_refused(
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(DhmdError, match="is no model folder"):
+        with pytest.raises(DhmdError, match="is not a model folder"):
             read_description(folder)
     (tmp_path / "model.json").write_text('{"format": 1}')
-    with pytest.raises(DhmdError, match=r"model\.json has format 1.*train again"):
+    with pytest.raises(DhmdError, match=r"model\.json has format 1.*train the model again"):
         read_description(tmp_path)
     (tmp_path / "model.json").write_text('{"format": 2, ')
     with pytest.raises(DhmdError, match=r"model\.json"):
@@ -156,10 +158,13 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         read_description(tmp_path)
 
 
-def test_the_normalisation_comes_from_the_train_split(tiny: TinyArtefacts) -> None:
+def test_the_normalisation_comes_from_the_train_split(tiny_artefacts: TinyArtefacts) -> None:
     from dhmd.data.aligned import read_corpus
 
-    corpus, description = read_corpus(tiny.aligned()), read_description(tiny.model())
+    corpus, description = (
+        read_corpus(tiny_artefacts.aligned()),
+        read_description(tiny_artefacts.model()),
+    )
     for name, normalisation in description.normalisation.items():
         assert np.allclose(normalisation.mean_I, corpus.statistics[name].mean_d)
         assert np.allclose(normalisation.std_I, corpus.statistics[name].std_d)

@@ -99,13 +99,13 @@ class _Table:
         ids: N distinct segment ids `video[i]`.
         videos: the video of each segment.
         modalities: the names of the M modalities.
-        feature_names: modality -> d names.
+        feature_names: the d feature names of each modality.
         present_NM: bool `[N, M]`, whether a segment has a real row of a modality.
         labels_N: float32 `[N]`; the class index in a classification, the encoded set of classes
             in a multi-label task (dhmd/base/label_sets.py).
-        planted: name -> `[N]`, the ground truth of generated data; {} for other data.
+        planted: the ground truth of generated data, `[N]` per name; {} for other data.
         tokens: the tokenizer's output, or None.
-        sources: file -> sha256.
+        sources: the sha256 of each source file.
         report: the data report as JSON values.
     """
 
@@ -132,7 +132,8 @@ class SegmentTable(_Table):
     """All values of a corpus except its features and words.
 
     Attributes:
-        folds: fold -> `[N]` str of "train", "valid", "test"; the first fold is the default.
+        folds: the splits of each fold, `[N]` str of "train", "valid", "test"; the first fold
+            is the default.
         recipe: what defines the corpus, as JSON (`Recipe.definition`); part of its identity.
     """
 
@@ -147,13 +148,13 @@ class Corpus(_Table):
     `labels_N` and `planted` are NaN for the test split unless it was read with test_labels=True.
 
     Attributes:
-        features: modality -> float32 `[ΣT, d]`, finite, not normalised.
+        features: float32 `[ΣT, d]` per modality, finite, not normalised.
         words: N tuples of words, or None if the format has no words.
         word_intervals: start and end of the words in seconds, `[ΣT, 2]`, or None.
         fold: the fold's name.
         folds: the names of all folds.
         split_N: `[N]` str, "train", "valid" or "test".
-        statistics: modality -> statistics of the fold's train split.
+        statistics: the statistics of each modality over the fold's train split.
         identity: the sha256 of `corpus_identity`.
     """
 

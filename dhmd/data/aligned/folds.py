@@ -15,7 +15,7 @@ from dhmd.data.aligned.corpus import SPLITS
 # The name of the only fold of a file of the form {train, valid, test}.
 ONLY_FOLD = "standard"
 
-Folds = dict[str, dict[str, tuple[str, ...]]]  # fold -> split -> videos
+Folds = dict[str, dict[str, tuple[str, ...]]]  # fold: split: videos
 
 
 def read_folds(path: Path) -> Folds:
@@ -50,10 +50,10 @@ def read_folds(path: Path) -> Folds:
 def assign_splits(
     folds: Mapping[str, Mapping[str, Sequence[str]]], videos: Sequence[str], *, where: str
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the split of each segment in each fold, fold -> `[N]` str.
+    """Return the split of each segment, `[N]` str per fold.
 
     Args:
-        folds: fold -> split -> videos.
+        folds: the videos of each split of each fold.
         videos: the video of each of the N segments.
         where: the folds file, for messages.
 
@@ -78,7 +78,7 @@ def assign_splits(
 
 
 def _split_of_video(splits: Mapping[str, Sequence[str]], fold: str, where: str) -> dict[str, str]:
-    """Return video -> split; a video in two splits is an error."""
+    """Return the split of each video; a video in two splits is an error."""
     split_of: dict[str, str] = {}
     for split in SPLITS:
         for video in splits[split]:

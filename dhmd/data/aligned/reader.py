@@ -24,7 +24,7 @@ from dhmd.data.aligned.writer import SCHEMA, SCHEMA_VERSION, TOKEN_FIELDS
 
 
 def read_corpus(path: Path, *, fold: str | None = None, test_labels: bool = False) -> Corpus:
-    """Read a corpus.
+    """Read the aligned features file with the splits of one fold.
 
     Args:
         path: the aligned features file.

@@ -1,4 +1,4 @@
-"""Write the aligned features file incrementally, whole or not at all.
+"""Write the aligned features file incrementally; an unfinished file does not appear.
 
 The memory is constant: rows are written to chunked datasets in blocks, and the train statistics are
 computed from the file block by block (the update of Chan, Golub and LeVeque). Equal content gives
@@ -83,8 +83,8 @@ def aligned_writer(
     """Open the file for writing; the block must end with a call of `AlignedWriter.finish`.
 
     Args:
-        path: the file; it appears whole or not at all.
-        feature_names: modality -> d names.
+        path: the file; it appears only when it is complete.
+        feature_names: the d feature names of each modality.
         words: whether segments have words.
 
     Yields:
@@ -95,7 +95,7 @@ def aligned_writer(
 
 
 class AlignedWriter:
-    """Appends features and words of segments; `finish` writes the table of segments.
+    """A writer of features and words of segments; `finish` writes the table of segments.
 
     The modalities may be appended in any order, but each in the order of the segments.
     """
@@ -175,7 +175,10 @@ class AlignedWriter:
         first = table.modalities[0]
         for name, values in offsets.items():
             if table.alignment == "word" and not np.array_equal(values, offsets[first]):
-                raise DhmdError(f"{self._path}: {name} is not aligned with {first}")
+                raise DhmdError(
+                    f"{self._path}: {first} and {name} have different segment lengths, but "
+                    "alignment 'word' requires equal ones"
+                )
         file = self._file
         for modality, names in self._names.items():
             self._values[modality].flush()

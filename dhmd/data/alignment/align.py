@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def align_corpus(job: CorpusJob, output: Path) -> dict[str, object]:
-    """Align the sequences of a recipe and write the aligned features file, whole or not at all.
+    """Align the sequences of a recipe and write the aligned features file atomically.
 
     Returns:
         The data report, which is also stored in the file: counts, cleaned values per modality,
@@ -111,7 +111,7 @@ def _aligned_videos(
     Args:
         sequences: the open sequences.
         table: counts the videos that are dropped.
-        folds: fold -> split -> videos.
+        folds: the videos of each split of each fold.
         folds_path: the folds file, for messages.
         attempt: calls a function with arguments; may record a DhmdError and return None.
     """

@@ -17,7 +17,7 @@ Steps = Annotated[Mapping[str, FromRecipe[PositiveInt]], per_modality(500, text=
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class AlignConfig:
-    """Section `align`."""
+    """The settings of section `align`."""
 
     drop_words: FromRecipe[tuple[str, ...]] = ()  # words to drop, such as the pause `sp`
     max_steps: FromRecipe[PositiveInt] = 50  # maximum length of a segment, in words

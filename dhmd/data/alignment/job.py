@@ -28,12 +28,12 @@ class CorpusJob:
 
     Attributes:
         recipe: the dataset config.
-        paths: sequence -> raw file.
+        paths: the raw file of each sequence.
         align: section `align`.
         alignment: "word" (every modality has one row per word) or "none" (text has one row per
             word, the other modalities keep the rows of their files).
         folds_path: the folds file, or None.
-        sources: file -> sha256, part of the corpus's identity.
+        sources: the sha256 of each file, part of the corpus's identity.
         encoder: computes the words' vectors instead of reading them from a file; or None.
         epsilon: the minimum overlap in seconds.
     """
@@ -54,7 +54,7 @@ class CorpusJob:
 
     @property
     def all_sources(self) -> dict[str, str]:
-        """Source -> sha256, the encoder included."""
+        """The sha256 of each source, including the encoder."""
         encoder = self.encoder_source
         return {**self.sources, **({} if encoder is None else {ENCODER_SOURCE: encoder.digest})}
 
@@ -66,7 +66,7 @@ class CorpusJob:
 
     @property
     def modalities(self) -> dict[str, str]:
-        """Modality -> sequence, in the recipe's order of modalities."""
+        """The sequence of each modality, in the recipe's order of modalities."""
         return {name: self.recipe.modalities[name] for name in self.recipe.modality_names}
 
     def is_word_level(self, modality: str) -> bool:
@@ -95,7 +95,7 @@ class CorpusJob:
         if "text" not in self.recipe.modalities:
             raise DhmdError(
                 f"features.text requires an encoder's vectors, but {self.recipe.source} has no"
-                " text: set it to words"
+                " text: set features.text to words"
             )
         modalities = {**self.recipe.modalities, "text": self.reference}
         return dataclasses.replace(
@@ -119,25 +119,25 @@ class CorpusJob:
                 if not sequences.is_text(self.reference):
                     raise DhmdError(
                         f"{sequences[self.reference].path}: features.text requires an encoder's"
-                        f" vectors, but the reference {self.reference!r} has no words: set it to"
-                        " words"
+                        f" vectors, but the reference {self.reference!r} has no words:"
+                        " set features.text to words"
                     )
                 if "text" in self.align.centre_by_video:
                     raise DhmdError(
                         "align.centre_by_video names text, whose vectors come from an encoder"
-                        " (features.text): remove it"
+                        " (features.text): remove text from the list"
                     )
             elif sequences.is_text(name):
                 raise DhmdError(
-                    f"{sequences[name].path}: modality {modality} needs numbers, but the sequence"
-                    f" {name!r} has words"
+                    f"{sequences[name].path}: modality {modality} requires numbers, but the"
+                    f" sequence {name!r} has words"
                     + ("; set features.text to contextual" if modality == "text" else "")
                 )
         if self.align.drop_words and not sequences.is_text(self.reference):
             raise DhmdError(
                 f"{sequences[self.reference].path}: align.drop_words is"
                 f" {list(self.align.drop_words)}, but the reference {self.reference!r} has no"
-                " words; set it to []"
+                " words; set align.drop_words to []"
             )
 
 
@@ -150,13 +150,13 @@ class Origin:
 
     Attributes:
         format: the recipe's format.
-        modalities: modality -> the sequence (or key) with its features.
+        modalities: the sequence (or key) with the features of each modality.
         reference: the sequence whose rows are words; None in an imported format.
-        files: sequence -> the file's name at its source, without directories.
+        files: the name of each sequence's file at its source, without directories.
         align: section `align`.
         epsilon: the minimum overlap in seconds.
         encoder: the text encoder that computed the words' vectors, or None.
-        extractors: sequence -> the extractor that its file records.
+        extractors: the extractor that the file of each sequence records.
         options: the options of an imported format.
         labels: the sequence of an imported format that has only labels, or None.
     """
@@ -174,7 +174,7 @@ class Origin:
 
     def __post_init__(self) -> None:
         if self.format == "csd" and self.reference is None:
-            raise ValueError("reference is null, but must name the sequence of the words")
+            raise ValueError("reference is null, but must name the sequence of words")
 
     @staticmethod
     def from_job(job: CorpusJob, sequences: Sequences) -> Origin:
@@ -224,7 +224,7 @@ class Origin:
         Args:
             dataset: the recipe's name.
             modalities: the modalities to read.
-            files: sequence -> file; None for the names of the corpus's files.
+            files: the file of each sequence; None for the names of the corpus's files.
 
         Raises:
             DhmdError: the corpus does not have a modality.

@@ -18,7 +18,7 @@ from dhmd.data.alignment.sequences import Sequences
 from dhmd.data.alignment.word_alignment import MAX_MAGNITUDE, are_instants
 from dhmd.data.csd import Array, segment_id, video_of
 
-Folds = Mapping[str, Mapping[str, Sequence[str]]]  # fold -> split -> videos
+Folds = Mapping[str, Mapping[str, Sequence[str]]]  # fold: split: videos
 
 # Minimum share of lost rows or segments that causes a warning.
 REPORTED_SHARE = 1 / 20
@@ -27,16 +27,16 @@ _UNIT_FACTOR = 20.0
 
 
 def cleaned_sentence(modality: str, cleaned: int, values: int) -> str:
-    """Return the warning that values are not finite or too large."""
+    """Return the warning that some values are not finite or too large."""
     return (
         f"{modality}: {_share(cleaned, values)} values are not finite or beyond"
         f" ±{MAX_MAGNITUDE:g}, and count as missing"
     )
 
 
-def cut_sentence(what: str, cut: int, steps: int, key: str, limit: int) -> str:
-    """Return the warning that segments are longer than the setting `key` allows."""
-    return f"{_share(cut, steps)} steps of {what} are cut off: {key} is {limit}"
+def cut_sentence(what: str, num_cut: int, num_steps: int, key: str, limit: int) -> str:
+    """Return the warning that some segments are longer than the setting `key` allows."""
+    return f"{_share(num_cut, num_steps)} steps of {what} are cut off: {key} is {limit}"
 
 
 def abbreviate(names: Collection[str]) -> str:
@@ -83,7 +83,7 @@ class _Times:
 
 
 class TableBuilder:
-    """Collects the table of segments, and the counts of the data report.
+    """A builder of the table of segments and of the data report.
 
     Args:
         job: the settings of the alignment.
@@ -91,7 +91,7 @@ class TableBuilder:
 
     Attributes:
         ids, videos, labels, present, planted: columns of the table, without dropped segments.
-        empty: segment -> why it is empty; includes dropped segments.
+        empty: why each empty segment is empty; includes dropped segments.
         left_out: videos that are dropped because a sequence lacks them.
     """
 
@@ -110,8 +110,8 @@ class TableBuilder:
         self.left_out: list[str] = []
         self._counts: Counter[str] = Counter()
         self._modalities: dict[str, Counter[str]] = {name: Counter() for name in job.modalities}
-        self._segments: dict[str, int] = {}  # video -> number of label rows
-        # "words" or a modality -> number of segments with at least one word or row.
+        self._segments: dict[str, int] = {}  # number of label rows of each video
+        # For "words" and each modality, the number of segments with at least one word or row.
         self._overlapping: Counter[str] = Counter()
         self._times: dict[str, _Times] = {}
         self._segment_times = _Times()
@@ -159,10 +159,10 @@ class TableBuilder:
             self._times.setdefault(name, _Times()).add(rows_R2, segments_S2, words_W2, epsilon)
         return keep_S
 
-    def leave_out(self, video: str, segments: int) -> None:
+    def leave_out(self, video: str, num_segments: int) -> None:
         """Count a video that is dropped because a sequence lacks it."""
         self.left_out.append(video)
-        self._segments[video] = segments
+        self._segments[video] = num_segments
 
     def errors(self, sequences: Sequences) -> list[str]:
         """Return the errors: no segment is left, a modality is empty, or time units differ."""
@@ -179,7 +179,7 @@ class TableBuilder:
         if 0 < words == self._counts["words_short"]:
             return [
                 f"{sequences[job.reference].path}: no word has a length (start = end), so nothing"
-                " can be aligned to the words: give each word its end"
+                " can be aligned to the words: correct the ends of the words"
             ]
         if Counter(self.empty.values())["no length"] == total:
             return [f"{name}: none of the {self._segments_text} has a length (start = end)"]
@@ -253,7 +253,7 @@ class TableBuilder:
 
         Args:
             sequences: the open sequences.
-            folds: fold -> split -> videos; None if the segments have no splits.
+            folds: the videos of each split of each fold; None if the segments have no splits.
         """
         warnings = self._incomplete_videos(sequences)
         for fold, splits in (folds or {}).items():

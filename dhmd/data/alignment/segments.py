@@ -31,7 +31,7 @@ class SegmentRows:
     Attributes:
         intervals_S2: start and end in seconds.
         labels_S: float64, within the recipe's range.
-        planted: name -> `[S]`, the ground truth of generated data.
+        planted: the ground truth of generated data, `[S]` per name.
         clipped: the number of labels that were outside the range, within the tolerance.
     """
 
@@ -151,11 +151,11 @@ class Steps:
         return present_S
 
     @staticmethod
-    def absent(segments: int, width: int) -> Steps:
+    def absent(num_segments: int, width: int) -> Steps:
         """Return no steps, for a modality that is absent from all segments."""
         return Steps(
             values_Pd=np.zeros((0, width), dtype=np.float32),
-            lengths_S=np.zeros(segments, dtype=np.int64),
+            lengths_S=np.zeros(num_segments, dtype=np.int64),
             real_P=np.zeros(0, dtype=bool),
         )
 
@@ -168,7 +168,7 @@ class AlignedVideo:
         words: P words, or None if the reference sequence has numbers.
         word_intervals_P2: start and end in seconds.
         word_lengths_S: the number of words of each segment, after truncation.
-        steps: modality -> its steps.
+        steps: the steps of each modality.
         counts: totals of the video: words, words_short, words_dropped and steps_truncated.
         reference_W2: start and end of all rows of the reference in seconds.
     """

@@ -18,19 +18,19 @@ class Sequences:
     """The open sequences of a corpus; a context manager.
 
     Args:
-        paths: sequence -> `.csd` file.
+        paths: the `.csd` file of each sequence.
         names: the sequences to open.
 
     Attributes:
         names: the names of the open sequences.
         shared: the videos that all sequences have, sorted.
-        not_shared: video -> the sequences that lack it.
+        not_shared: for each other video, the sequences that lack it.
     """
 
     def __init__(self, paths: Mapping[str, Path], names: Iterable[str]) -> None:
         self.names = tuple(dict.fromkeys(names))
         self._reordered: dict[tuple[str, str], int] = {}
-        self._columns: dict[str, tuple[bool, int]] = {}  # whether they are words; their number
+        self._columns: dict[str, tuple[bool, int]] = {}  # (has words, number of columns)
         self._open: dict[str, ComputationalSequence] = {}
         with ExitStack() as stack:
             for name in self.names:
@@ -76,7 +76,7 @@ class Sequences:
 
     @property
     def reordered(self) -> dict[str, int]:
-        """Sequence -> how many of the rows read so far start before the previous row."""
+        """For each sequence, how many of the rows read so far start before the previous row."""
         counts: Counter[str] = Counter()
         for (name, _), count in self._reordered.items():
             counts[name] += count
@@ -142,10 +142,10 @@ def entries_by_video(
     `clip[2020]` are videos.
 
     Args:
-        ids: sequence -> entry ids.
+        ids: the entry ids of each sequence.
 
     Returns:
-        Sequence -> video -> its entry ids, pieces sorted by i.
+        The entry ids of each video of each sequence, pieces sorted by i.
     """
     entries_by_file = {name: frozenset(entries) for name, entries in ids.items()}
     all_entries = frozenset().union(*entries_by_file.values())

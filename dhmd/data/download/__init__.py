@@ -5,7 +5,7 @@ from dhmd.data.download.contents import (
     FileRecord,
     SourceError,
     check_contents,
-    read_received,
+    read_file_records,
 )
 from dhmd.data.download.raw_folder import (
     PLACED_FOLDER,
@@ -28,6 +28,6 @@ __all__ = [
     "download",
     "local_files",
     "ordered_sources",
-    "read_received",
+    "read_file_records",
     "required_files",
 ]

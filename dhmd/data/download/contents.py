@@ -57,7 +57,7 @@ def check_contents(path: Path, *, name: str, expected: SequenceFile) -> str:
     if start.startswith(_WEB_PAGE_STARTS):
         raise SourceError("it is a web page (an error or log-in page) instead of the file")
     if expected.bytes is not None and size != expected.bytes:
-        raise SourceError(f"it has {size} bytes, but the recipe has {expected.bytes}")
+        raise SourceError(f"the file has {size} bytes, but the recipe has {expected.bytes}")
     if suffix in (".csd", ".h5", ".hdf5"):
         try:
             h5py.File(path, "r").close()
@@ -71,7 +71,9 @@ def check_contents(path: Path, *, name: str, expected: SequenceFile) -> str:
         raise SourceError(f"it is not a whole {suffix} file")
     digest = file_sha256(path)
     if expected.sha256 is not None and digest != expected.sha256.lower():
-        raise SourceError(f"its sha256 is {digest}, but the recipe has {expected.sha256}")
+        raise SourceError(
+            f"the sha256 of the file is {digest}, but the recipe has {expected.sha256}"
+        )
     return digest
 
 
@@ -91,18 +93,18 @@ class FileRecord:
 
     @staticmethod
     def from_file(path: Path, sha256: str | None = None) -> FileRecord:
-        """Return the record of a file; the sha256 is computed unless it is given."""
+        """Return the record of a file; compute the sha256 if it is not given."""
         return FileRecord(bytes=path.stat().st_size, sha256=sha256 or file_sha256(path))
 
 
-def write_received(folder: Path, files: Mapping[str, FileRecord]) -> None:
-    """Write `sources.json`; it has no times and addresses, so equal files give equal bytes."""
+def write_file_records(folder: Path, files: Mapping[str, FileRecord]) -> None:
+    """Write `sources.json`; it has no times or addresses, so equal files give equal bytes."""
     value = {name: asdict(record) for name, record in files.items()}
     write_text(folder / RECEIVED_NAME, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def read_received(folder: Path) -> dict[str, FileRecord]:
-    """Read `sources.json`: name -> record of each file in the raw folder."""
+def read_file_records(folder: Path) -> dict[str, FileRecord]:
+    """Read `sources.json`, and return the record of each file in the raw folder by name."""
     path = folder / RECEIVED_NAME
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ def pin(recipe: Recipe, *, recipe_file: Path, raw: Path) -> dict[str, FileRecord
         raw: the raw folder.
 
     Returns:
-        Sequence -> the size and the sha256 of its file.
+        The size and the sha256 of the file of each sequence.
 
     Raises:
         DhmdError: the corpus is generated, a file is missing, or the recipe cannot be edited.
@@ -50,7 +50,7 @@ def pin(recipe: Recipe, *, recipe_file: Path, raw: Path) -> dict[str, FileRecord
 
 
 def pinned_text(text: str, records: dict[str, FileRecord], *, where: str) -> str:
-    """Return the recipe's `text` with the bytes and sha256 of `records` (sequence -> record)."""
+    """Return the recipe's `text` with the bytes and sha256 of `records` (by sequence)."""
     editor = yaml_editor()
     if re.search(r"^\s*[\w-]+:[^\n]*\n(\s*#[^\n]*\n)*\s+- ", text, re.MULTILINE):
         editor.indent(mapping=2, sequence=4, offset=2)

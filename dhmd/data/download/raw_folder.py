@@ -1,4 +1,4 @@
-"""Fill a dataset's raw folder, whole or not at all: download, copy or generate its files."""
+"""Fill a dataset's raw folder atomically: download, copy or generate its files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dhmd.data.download.contents import (
     FileRecord,
     SourceError,
     check_contents,
-    write_received,
+    write_file_records,
 )
 from dhmd.data.download.sources import Folder, Source, parse_source, plain_path
 from dhmd.data.download.web import BLOCK, RetryPolicy, Transfer
@@ -65,7 +65,8 @@ def required_files(recipe: Recipe) -> tuple[RequiredFile, ...]:
         same = next((r for r in files.values() if r.file == file or r.path == path), None)
         if same is not None:
             raise DhmdError(
-                f"{owner} and sequences.{same.sequence} name the same file, {path}: remove one"
+                f"{owner} and sequences.{same.sequence} name the same file, {path}: "
+                "remove one of them"
             )
         files[file] = RequiredFile(sequence=name, path=path, file=file, expected=sequence)
     if not files:
@@ -74,7 +75,10 @@ def required_files(recipe: Recipe) -> tuple[RequiredFile, ...]:
 
 
 def ordered_sources(recipe: Recipe, override: str | None, root: Path) -> tuple[Source, ...]:
-    """Return the override alone, or else the folder of placed files and the recipe's sources."""
+    """Return the sources in the order in which they are tried.
+
+    These are only `override` if it is given, else data/placed/<name>/ and the recipe's sources.
+    """
     if override is not None:
         return (parse_source(override, root),)
     placed = str(PLACED_FOLDER / recipe.name)
@@ -90,7 +94,7 @@ def download(
     earlier: Mapping[str, Path] | None = None,
     policy: RetryPolicy | None = None,
 ) -> None:
-    """Fill `output` with the recipe's files and `sources.json`, whole or not at all.
+    """Fill `output` atomically with the recipe's files and `sources.json`.
 
     An interrupted download is continued from `root`/.dhmd/partial by the next run. A file of a
     local folder is copied. A file of an earlier download is reused if it has the sha256 that the
@@ -101,7 +105,7 @@ def download(
         override: one source instead of the recipe's (`data.sources.<dataset>`).
         root: the repository's root, to which relative folders refer.
         output: the raw folder.
-        earlier: name in the raw folder -> file of an earlier download.
+        earlier: the files of an earlier download, by name in the raw folder.
         policy: retries and time limits of requests.
 
     Raises:
@@ -119,7 +123,7 @@ def download(
 
     def get(source: Source, required: RequiredFile, target: Path, *, alone: bool) -> FileRecord:
         if source in unreachable:
-            raise SourceError("it did not answer")
+            raise SourceError("the server did not respond")
         if isinstance(source, Folder):
             _copy(source, required, target, alone=alone)
             sha256 = check_contents(target, name=required.path, expected=required.expected)
@@ -153,7 +157,7 @@ def download(
                 else:
                     raise DhmdError(_failure_message(recipe, required, failures, override))
                 records[required.file] = record
-            write_received(folder, records)
+            write_file_records(folder, records)
             for file, transfer in received.items():
                 transfer.place(folder / file)
         # The raw folder is complete, and the locks are still held.
@@ -192,9 +196,9 @@ def fill_raw_folder(
 
     Args:
         settings: the dataset's settings.
-        output: the raw folder; it appears whole or not at all.
+        output: the raw folder; it is written atomically.
         root: the folder to which relative sources refer.
-        earlier: name in the raw folder -> file of an earlier download.
+        earlier: the files of an earlier download, by name in the raw folder.
 
     Raises:
         DhmdError: no source has a file, or the generator's settings are invalid.
@@ -212,7 +216,7 @@ def fill_raw_folder(
     with atomic_folder(output) as folder:
         generate(config, folder)
         records = {path.name: FileRecord.from_file(path) for path in folder.iterdir()}
-        write_received(folder, records)
+        write_file_records(folder, records)
 
 
 def _failure_message(
@@ -234,15 +238,15 @@ def _find_file(source: Folder, required: RequiredFile, *, alone: bool) -> Path:
     path = source.path
     try:
         if not path.exists():
-            raise SourceError("no such folder")
+            raise SourceError("this folder does not exist")
         candidates = [path / required.path, path / required.name]
         if path.is_file():
             candidates = [path] if alone or path.name == required.name else []
         match = next((candidate for candidate in candidates if candidate.exists()), None)
         if match is None:
-            raise SourceError(f"no file {required.name} there")
+            raise SourceError(f"this folder has no file {required.name}")
         if not match.is_file():
-            raise SourceError(f"{match.name} there is not a file")
+            raise SourceError(f"{match.name} in this folder is not a regular file")
     except OSError as error:  # no permission, or an invalid name
         raise SourceError(f"it cannot be read: {first_line(error)}") from error
     return match

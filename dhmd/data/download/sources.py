@@ -18,8 +18,8 @@ _HINT = "write / ? # and @ of a user or password as %2F %3F %23 and %40"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Web:
-    """A base address.
+class WebSource:
+    """A base URL with optional credentials.
 
     Attributes:
         base: the address without credentials, so that messages can show it.
@@ -53,7 +53,7 @@ class Folder:
         return self.label
 
 
-Source = Web | Folder
+Source = WebSource | Folder
 
 
 def parse_source(text: str, root: Path) -> Source:
@@ -87,7 +87,7 @@ def parse_source(text: str, root: Path) -> Source:
         ) from error
 
 
-def _hub(address: str) -> Web:
+def _hub(address: str) -> WebSource:
     match = _HUB.fullmatch(address)
     if match is None or ".." in address.split("/"):
         raise DhmdError(
@@ -103,10 +103,10 @@ def _hub(address: str) -> Web:
         with suppress(OSError, ValueError):
             token = path.read_text(encoding="utf-8").strip()
     base = f"{server}/datasets/{repository}/resolve/{revision or 'main'}"
-    return Web(base=base + quote(folder, safe="/%"), credentials=token or None)
+    return WebSource(base=base + quote(folder, safe="/%"), credentials=token or None)
 
 
-def _web(address: str) -> Web:
+def _web(address: str) -> WebSource:
     shown = redact_address(address)
     hint = f": {_HINT}" if "@" in address else ""
     try:
@@ -120,7 +120,7 @@ def _web(address: str) -> Web:
     if parts.scheme not in ("http", "https"):
         raise DhmdError(f"source {shown} is neither an http(s) address nor a folder")
     if not host:
-        raise DhmdError(f"source {shown} names no server{hint}")
+        raise DhmdError(f"source {shown} has no server{hint}")
     if parts.query or parts.fragment:
         raise DhmdError(
             f"source {shown} has a query or a fragment: give the base address, to which the "
@@ -132,7 +132,7 @@ def _web(address: str) -> Web:
     if port is not None:
         netloc += f":{port}"
     base = urlunsplit((parts.scheme, netloc, path, "", ""))
-    return Web(base=base, credentials=credentials if parts.username is not None else None)
+    return WebSource(base=base, credentials=credentials if parts.username is not None else None)
 
 
 def plain_path(path: str, *, owner: str) -> str:

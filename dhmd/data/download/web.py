@@ -118,7 +118,9 @@ class Transfer:
         except OSError as error:
             raise DhmdError(f"cannot write {self.folder}: {first_line(error)}") from error
         if lock is None:
-            raise DhmdError(f"another process is downloading {self.url}: wait until it has ended")
+            raise DhmdError(
+                f"another process is downloading {self.url}: wait until that process ends"
+            )
         with lock:
             yield
 
@@ -233,12 +235,14 @@ class Transfer:
             offset = offset if status == 206 else 0
             total = self._check_headers(response, offset, validator)
             if total is not None and expected.bytes is not None and total != expected.bytes:
-                raise SourceError(f"it offers {total} bytes, but the recipe has {expected.bytes}")
+                raise SourceError(
+                    f"the server offers {total} bytes, but the recipe has {expected.bytes}"
+                )
             free, needed = shutil.disk_usage(self.folder).free, (total or offset) - offset
             if needed > free:
                 raise DhmdError(
                     f"{label} needs {needed} more bytes and {self.folder.parent} has {free} free: "
-                    "make room and run again"
+                    "free some disk space and run the command again"
                 )
             self._store(response, offset, total, expected.bytes if total is None else total, label)
         if total is not None and self._size() < total:

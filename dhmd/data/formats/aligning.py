@@ -26,7 +26,7 @@ def align_dataset(
     Args:
         settings: the dataset's settings.
         raw: the raw folder.
-        output: the aligned features file; it appears whole or not at all.
+        output: the aligned features file; it is written atomically.
         root: the folder to which a relative path of the text encoder refers.
         recipes: the folder of the recipes.
 
@@ -53,7 +53,7 @@ def check_files(
 
 
 def raw_paths(recipe: Recipe, raw: Path) -> dict[str, Path]:
-    """Return sequence -> file in the raw folder."""
+    """Return the file of each sequence in the raw folder."""
     return {
         name: raw / (Path(file.path).name if recipe.imported else f"{name}.csd")
         for name, file in recipe.required_sequences.items()
@@ -90,7 +90,7 @@ def _job(
 
 
 def _raw_sha256s(raw: Path) -> dict[str, str]:
-    """Return file -> sha256 of the raw files from their `sources.json`.
+    """Return the sha256 of each raw file from `sources.json`.
 
     This does not import dhmd.data.download, so that a change there does not run the align stage.
     """

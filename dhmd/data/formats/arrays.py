@@ -66,7 +66,7 @@ def read_arrays(job: ImportJob) -> ParsedCorpus:
 
 
 def load_arrays(path: Path) -> dict[str, Array]:
-    """Load all arrays of a file, name -> array; an array of objects is an error.
+    """Return all arrays of a file by name; an array of objects is an error.
 
     NumPy stores objects as pickles, which could run code.
     """

@@ -103,7 +103,7 @@ def as_texts(value: object, *, where: str) -> tuple[str, ...]:
     except (ValueError, SystemError) as error:
         raise DhmdError(f"{where} is damaged: it has invalid characters") from error
     if not isinstance(items, list | tuple):
-        raise DhmdError(f"{where} is {type(items).__name__}, but must be a list of text")
+        raise DhmdError(f"{where} is of type {type(items).__name__}, but must be a list of text")
     result = []
     for item in items:
         text = item.decode("utf-8", "replace") if isinstance(item, bytes) else item
@@ -132,9 +132,9 @@ def is_video_id(name: str) -> bool:
 
 
 def as_dict(value: object, *, where: str) -> dict[Any, Any]:
-    """Return `value` if it is a dict."""
+    """Check that `value` is a dict, and return it."""
     if not isinstance(value, dict):
-        raise DhmdError(f"{where} is {type(value).__name__}, but must be a dict")
+        raise DhmdError(f"{where} is of type {type(value).__name__}, but must be a dict")
     return value
 
 

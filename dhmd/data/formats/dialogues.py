@@ -32,7 +32,7 @@ _LAYOUTS = {
     "meld": "ids speakers emotion text audio sentences train test sentiment",
     "meld_vision": "ids speakers emotion text audio vision sentences train test sentiment",
 }
-# Layout -> label -> names of the classes, by their number in the file.
+# For each layout and label, the names of the classes by their number in the file.
 _CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     "iemocap": {"emotion": ("happy", "sad", "neutral", "angry", "excited", "frustrated")},
     "meld": {
@@ -111,7 +111,7 @@ def _splits(parts: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
 
 
 def _class_numbers(job: ImportJob, known: Sequence[str]) -> dict[int, int]:
-    """Return class number in the file -> class index in the recipe."""
+    """Return the class index in the recipe of each class number in the file."""
     numbers: dict[int, int] = {}
     for index, joined in enumerate(job.recipe.labels.classes):
         for name in joined.split("+"):

@@ -163,7 +163,7 @@ def _range(labels: Sequence[Array], where: str, options: LabelOptions) -> dict[s
     labels_N = np.concatenate(labels)
     finite = labels_N[np.isfinite(labels_N)]
     if not finite.size or finite.min() == finite.max():
-        raise DhmdError(f"{where}: all labels are equal: correct them")
+        raise DhmdError(f"{where}: all labels are equal: correct the labels")
     if options.task is None and may_be_classes(finite):
         raise DhmdError(
             f"{where}: all labels are whole numbers from {finite.min():g} to {finite.max():g}; "

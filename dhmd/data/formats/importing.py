@@ -47,7 +47,9 @@ from dhmd.data.text.writer import join_tokens
 Warn = Callable[[str], object]
 
 _log = logging.getLogger(__name__)
-_MAX_ABSENT_SHARE = 1 / 2  # share of utterances without a modality above which a warning is given
+_MAX_ABSENT_SHARE = (
+    1 / 2
+)  # fraction of utterances without a modality above which a warning is given
 
 
 class _Row(NamedTuple):
@@ -62,7 +64,7 @@ class _Row(NamedTuple):
 
 
 def import_corpus(job: CorpusJob, output: Path) -> None:
-    """Import a corpus, and write the aligned features file, whole or not at all.
+    """Import a corpus, and write the aligned features file atomically.
 
     Raises:
         DhmdError: the files are damaged or unsafe, or contradict the recipe; the message has the
@@ -103,14 +105,14 @@ def import_corpus(job: CorpusJob, output: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UnlabelledCorpus:
-    """The utterances of files without labels; the sink has their features.
+    """The utterances of files without labels, except their features.
 
     Attributes:
         ids: N ids `video[i]`.
         present_NM: bool `[N, M]`, whether an utterance has a modality.
         has_words: whether the sink has their words.
         tokens: the sub-words if the encoder is trained with the model, else None.
-        cut: modality -> number of steps, and how many of them are cut off.
+        cut: the number of steps of each modality, and how many of them are cut off.
         notes: warnings for the user.
     """
 
@@ -129,7 +131,7 @@ def import_unlabelled(
 
     Args:
         job: the files and the settings of the import.
-        features: modality -> the names of the features that the model was trained on.
+        features: for each modality, the names of the features that the model was trained on.
         sink: receives the features and words.
 
     Raises:
@@ -187,13 +189,14 @@ def _import_job(job: CorpusJob, *, labelled: bool = True) -> ImportJob:
     if job.align.centre_by_video:
         raise DhmdError(
             f"align.centre_by_video requires computational sequences, but {job.recipe.source} has "
-            f"format {job.recipe.format}: set it to [], and centre the features in the files"
+            f"format {job.recipe.format}: set align.centre_by_video to [], and centre the features "
+            "in the files"
         )
     return ImportJob(**vars(job), labelled=labelled)
 
 
 class _Importer:
-    """Cleans and cuts the segments of a corpus, and collects its table and the data report."""
+    """An import in progress: cleans and cuts segments, and collects the table and the report."""
 
     def __init__(self, job: ImportJob) -> None:
         self.job, self.encoder = job, job.encoder
@@ -210,7 +213,7 @@ class _Importer:
         if job.align.drop_words and not parsed.has_words:
             raise DhmdError(
                 f"align.drop_words is {list(job.align.drop_words)}, but the files of {self.name} "
-                "have no words: set it to []"
+                "have no words: set align.drop_words to []"
             )
         problem = ""
         if job.encoder is not None and "text" not in parsed.feature_names:
@@ -218,7 +221,9 @@ class _Importer:
         elif job.encoder is not None and not (parsed.has_words or parsed.has_tokens):
             problem = f"the files of {self.name} have neither words nor text_bert"
         if problem:
-            raise DhmdError(f"features.text requires an encoder, but {problem}: set it to words")
+            raise DhmdError(
+                f"features.text requires an encoder, but {problem}: set features.text to words"
+            )
 
     def process_segments(self, sink: SegmentSink | None) -> None:
         """Read, clean and cut all segments, and write them to `sink` unless it is None."""
@@ -354,7 +359,7 @@ class _Importer:
         return slice(0, min(limit, length))
 
     def folds(self) -> dict[str, Array]:
-        """Return fold -> `[N]` splits: those of the folds file if there is one, else the format's.
+        """Return `[N]` splits per fold: those of the folds file, or of the format without one.
 
         Problems are recorded, such as a video in two splits.
         """

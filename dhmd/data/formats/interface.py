@@ -19,11 +19,11 @@ from dhmd.data.alignment import CorpusJob
 
 
 class ProblemsFoundError(DhmdError):
-    """Raised with the first problem of `Problems`."""
+    """The first problem of `Problems`, raised as an error."""
 
 
 class Problems:
-    """Collects problems and warnings; of problems of the same kind, the first and their number."""
+    """A collection of problems and warnings; of each kind of problem, the first and a count."""
 
     def __init__(self) -> None:
         self._problems: dict[str, tuple[str, int]] = {}
@@ -31,7 +31,7 @@ class Problems:
         self._left_out: Counter[tuple[str, str]] = Counter()
 
     def add(self, kind: str, sentence: str) -> None:
-        """Record a problem; of several with the same `kind`, only the first sentence is kept."""
+        """Record a problem; only the first sentence of each `kind` is stored."""
         first, count = self._problems.get(kind, (sentence, 0))
         self._problems[kind] = first, count + 1
 
@@ -40,11 +40,11 @@ class Problems:
         self._warnings.append(sentence)
 
     def leave_out(self, split: str, reason: str) -> None:
-        """Count one utterance of a split that is left out."""
+        """Count an utterance of a split that is left out."""
         self._left_out[split, reason] += 1
 
     def warnings(self) -> list[str]:
-        """Return the warnings, among them one per split and reason for leaving utterances out."""
+        """Return the warnings, including one per split and reason for leaving utterances out."""
         return self._warnings + [
             f"{count} utterance{'s' if count > 1 else ''} of {split} left out: {reason}"
             for (split, reason), count in self._left_out.items()
@@ -90,7 +90,7 @@ class ImportJob(CorpusJob):
         if sequence not in self.paths:
             raise DhmdError(
                 f"{self.recipe.source} has no sequences.{sequence}, which format "
-                f"{self.recipe.format} needs"
+                f"{self.recipe.format} requires"
             )
         return self.paths[sequence]
 
@@ -98,7 +98,7 @@ class ImportJob(CorpusJob):
         """Return the values of the recipe's options in the order of the arguments.
 
         Args:
-            allowed: option -> its allowed values; the first is the default.
+            allowed: the allowed values of each option; the first is the default.
 
         Raises:
             DhmdError: the recipe has another option or another value.
@@ -106,7 +106,7 @@ class ImportJob(CorpusJob):
         recipe = self.recipe
         for name in recipe.options:
             if name not in allowed:
-                known = f"has {', '.join(allowed)}" if allowed else "has none"
+                known = f"has {', '.join(allowed)}" if allowed else "has no options"
                 raise DhmdError(
                     f"{recipe.source}: unknown key options.{name}; format {recipe.format} {known}"
                 )
@@ -129,7 +129,7 @@ class Segment:
         video: the video's id; a video must not be in two splits.
         split: "train", "valid" or "test", according to the file.
         label: a number, or the class index.
-        steps: modality -> `[T, d]`, without padding.
+        steps: the steps `[T, d]` of each modality, without padding.
         words: T words, or () if the format has none.
         tokens: token ids and token type ids, `[K]` int64 each, or None.
     """
@@ -148,10 +148,11 @@ class ParsedCorpus:
     """The return value of a reader.
 
     Attributes:
-        feature_names: modality -> d names.
+        feature_names: the d feature names of each modality.
         segments: the segments in the order of the files; iterated once.
         has_words, has_tokens: whether the segments have words, or tokens.
-        folds: fold -> split -> videos, in addition to `file_fold`; the first is the default.
+        folds: the videos of each split of each fold, in addition to `file_fold`; the first fold is
+            the default.
         file_fold: the name of the fold whose splits are those of the segments; None to omit it.
         notes: entries of the data report; readers may add some while `segments` is iterated.
     """
@@ -176,5 +177,5 @@ def validation_sample(ids: Iterable[object], salt: str) -> set[object]:
 
 
 def numbered_names(modality: str, width: int) -> tuple[str, ...]:
-    """Return the feature names `<modality>_<i>`, for formats without names."""
+    """Return the feature names `<modality>_<i>`, for formats that do not name features."""
     return tuple(f"{modality}_{d}" for d in range(width))

@@ -38,7 +38,7 @@ LABELS = {
 _CLIP = re.compile(r"[^0-9]*([0-9]{1,18})[^0-9]*")
 _TOLERANCE = 1 / 20  # maximum share of utterances, or rows, that contradict the padding
 
-# Name -> sha256 of published files (source: MMSA's README).
+# The sha256 of published files by name (source: MMSA's README).
 _KNOWN = {
     "MMSA MOSI unaligned_50": "78e0f8b5ef8ff71558e7307848fc1fa929ecb078203f565ab22b9daab2e02524",
     "MMSA MOSI aligned_50": "d3994fd25681f9c7ad6e9c6596a6fe9b4beb85ff7d478ba978b124139002e5f9",
@@ -61,9 +61,9 @@ class _Split:
     Attributes:
         where: the file and split, for messages.
         ids: N ids `video$_$clip`.
-        features: modality -> `[N, T, d]`.
-        nonzero: modality -> bool `[N, T]`, False for rows of zeros.
-        lengths: modality -> `[N]`, for modalities with lengths.
+        features: `[N, T, d]` per modality.
+        nonzero: bool `[N, T]` per modality, False for rows of zeros.
+        lengths: `[N]` per modality that has lengths.
         labels_N: float64.
         tokens: token ids, attention mask and token type ids, `[N, K]` each, or None.
     """
@@ -131,7 +131,7 @@ def read_mmsa(job: ImportJob) -> ParsedCorpus:
 
 
 def split_parts(content: object, where: str, labelled: bool = True) -> dict[str, dict[str, Any]]:
-    """Return split -> its content; files without labels may have fewer splits, or none."""
+    """Return the content of each split; files without labels may have fewer splits, or none."""
     top = as_dict(content, where=where)
     if not labelled and "id" in top:
         return {"test": top}
@@ -228,11 +228,11 @@ def _tokens(value: object, where: str) -> tuple[Array, Array, Array]:
         raise DhmdError(f"{where} has shape {list(array.shape)}, but must have shape [N, 3, K]")
     ids, mask, types = array[:, 0], array[:, 1], array[:, 2]
     if not np.isin(mask, (0, 1)).all():
-        raise DhmdError(f"{where}: its second row is not a mask of 0 and 1")
+        raise DhmdError(f"{where}[:, 1] is not an attention mask of 0 and 1")
     if not (np.isfinite(ids) & (ids >= 0) & (ids == np.floor(ids))).all():
-        raise DhmdError(f"{where}: its first row has values that are not token ids")
+        raise DhmdError(f"{where}[:, 0] has values that are not token ids (non-negative integers)")
     if not np.isin(types, (0, 1)).all():
-        raise DhmdError(f"{where}: its third row has token type ids other than 0 and 1")
+        raise DhmdError(f"{where}[:, 2] has token type ids other than 0 and 1")
     return ids.astype(np.int64), mask.astype(bool), types.astype(np.int64)
 
 
@@ -287,7 +287,7 @@ def _padding_hint(job: ImportJob, values: str) -> str:
 def _step_mask(
     modality: str, split: _Split, padding: str, sides: Mapping[str, str], job: ImportJob
 ) -> Array:
-    """Return bool `[N, T]`, False for the steps of a modality that are padding."""
+    """Return a mask, bool `[N, T]`, that is False where a modality is padded."""
     x_NTd = split.features[modality]
     steps = x_NTd.shape[1]
     if modality in split.lengths:

@@ -36,12 +36,12 @@ from dhmd.data.formats.vectors import read_vectors
 
 _INDEX = {"vision": 1, "audio": 2}  # position in the tuple of a punchline or context
 
-Fold = dict[str, tuple[str, ...]]  # split -> ids
+Fold = dict[str, tuple[str, ...]]  # the ids of each split
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Utterance:
-    """One item of the lists; `steps` has modality -> `[T, d]` of audio and vision."""
+    """One item of the lists; `steps` has `[T, d]` of audio and vision."""
 
     id: str
     split: str
@@ -173,7 +173,7 @@ def _segments(
 
 
 def _folds(job: ImportJob, kind: str, labels: Mapping[str, float]) -> dict[str, Fold]:
-    """Read the folds `kind` from the files that MUStARD publishes; {} for the pickle's own."""
+    """Read the folds `kind` from MUStARD's files; return {} for those of the pickle."""
     if kind == "own":
         return {}
     path = job.file("utterances")
@@ -199,7 +199,9 @@ def _folds(job: ImportJob, kind: str, labels: Mapping[str, float]) -> dict[str, 
             raise DhmdError(f"{path} is not a list of (train, test) indices")
         index = as_numbers(pair[1], axes=1, where=f"{path}, fold {k}")
         if not np.isin(index, np.arange(len(order))).all():
-            raise DhmdError(f"{path}, fold {k} has an index beyond the {len(order)} utterances")
+            raise DhmdError(
+                f"{path}, fold {k} has an index that is not one of the {len(order)} utterances"
+            )
         name = f"dependent_{k}"
         folds[name] = _fold(name, order, {order[int(i)] for i in index}, labels)
     if not folds:

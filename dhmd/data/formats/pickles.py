@@ -42,7 +42,9 @@ def load_pickle(path: Path) -> object:
     except OSError as error:
         raise DhmdError(f"cannot read {path}: {first_line(error)}") from error
     except DhmdError as error:
-        raise DhmdError(f"{path} {error}: it was not loaded, and no code in it was run") from error
+        raise DhmdError(
+            f"{path} {error}: the file was not loaded, and none of its code was run"
+        ) from error
     except _DAMAGE as error:
         raise DhmdError(
             f"{path} is not a whole pickle, it is truncated or damaged ({first_line(error)})"

@@ -20,7 +20,7 @@ from dhmd.data.formats.conversion import (
 from dhmd.data.formats.interface import ImportJob, ParsedCorpus, Segment, numbered_names
 from dhmd.data.formats.pickles import load_pickle
 
-SPLIT_NAMES = {"train": "train", "dev": "valid", "test": "test"}  # key of the file -> split
+SPLIT_NAMES = {"train": "train", "dev": "valid", "test": "test"}  # key of the file: split
 
 
 def read_urfunny(job: ImportJob) -> ParsedCorpus:
@@ -65,7 +65,7 @@ def items_by_split(content: object, where: str) -> dict[str, list[Any]]:
     for name in SPLIT_NAMES:
         if not isinstance(items[name], list | tuple):
             kind = type(items[name]).__name__
-            raise DhmdError(f"{where}: {name} is {kind}, but must be a list")
+            raise DhmdError(f"{where}: {name} is of type {kind}, but must be a list")
     return items
 
 
@@ -111,7 +111,10 @@ class _ModalityFile:
         if self._vectors is None:
             return rows, None
         if not np.isin(rows, np.arange(len(self._vectors))).all():
-            raise DhmdError(f"{where} has an index beyond the {len(self._vectors)} word vectors")
+            raise DhmdError(
+                f"{where} has a word index that is not an integer from 0 to "
+                f"{len(self._vectors) - 1}"
+            )
         index = rows.astype(np.int64)
         return self._vectors[index], index
 
@@ -149,7 +152,7 @@ def _segments(
             if words is not None and index is not None:
                 if index.max() >= len(words):
                     job.problems.add(
-                        "words", f"{utterance_id!r} has an index beyond the {len(words)} words"
+                        "words", f"{utterance_id!r} has a word index beyond the {len(words)} words"
                     )
                     continue
                 utterance_words = tuple(words[i] for i in index)

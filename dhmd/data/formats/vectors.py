@@ -22,7 +22,7 @@ _DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
 
 def read_vectors(path: Path, words: Collection[str]) -> tuple[dict[str, Array], int]:
-    """Return word -> vector for those of `words` that the file has, and the vectors' width.
+    """Return the vectors of those of `words` that the file has, and the width of a vector.
 
     A line is a word and its numbers, separated by spaces. If the file lacks a word, its lower-case
     form is used. Entries of several words, as in GloVe 840B, are skipped.
@@ -73,5 +73,5 @@ def _lines(path: Path) -> Iterator[IO[str]]:
         ) from error
     except _DAMAGE as error:
         raise DhmdError(
-            f"cannot read {path}, it is damaged ({first_line(error)}): download it again"
+            f"cannot read {path}, it is damaged ({first_line(error)}): download the file again"
         ) from error

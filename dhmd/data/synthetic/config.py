@@ -60,7 +60,8 @@ class GeneratorConfig:
         for low, high in (("segments_min", "segments_max"), ("words_min", "words_max")):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(
-                    f"{low} is {getattr(self, low)}, above {high} {getattr(self, high)}; lower it"
+                    f"{low} is {getattr(self, low)}, above {high} {getattr(self, high)}; "
+                    f"lower {low}"
                 )
         if self.tone < 0:
             raise ValueError(
@@ -70,7 +71,7 @@ class GeneratorConfig:
 
     @property
     def tone(self) -> float:
-        """Share of the ground truth's variance that the shared tone explains: the remainder."""
+        """The share of the ground truth's variance that the shared tone explains: the remainder."""
         shares = self.exclusive
         remainder = 1.0 - self.topic - shares["text"] - shares["audio"] - shares["vision"]
         return 0.0 if abs(remainder) < 1e-9 else remainder

@@ -17,11 +17,11 @@ from dhmd.data.csd import write_sequence
 from dhmd.data.synthetic.config import GeneratorConfig
 from dhmd.data.synthetic.frames import (
     Channel,
+    absent_utterances,
     add_faults,
-    dimensions,
     draw_frames,
-    loadings,
-    utterances_without,
+    draw_loadings,
+    frame_width,
 )
 from dhmd.data.synthetic.latents import (
     EXCLUSIVE,
@@ -34,7 +34,13 @@ from dhmd.data.synthetic.latents import (
     plan_videos,
     round_to_grid,
 )
-from dhmd.data.synthetic.transcripts import PAUSE, PAUSE_ROW, Transcript, transcribe, vocabulary
+from dhmd.data.synthetic.transcripts import (
+    PAUSE,
+    PAUSE_ROW,
+    Transcript,
+    draw_transcript,
+    draw_vocabulary,
+)
 
 Entry = tuple[str, NDArray[Any], NDArray[Any]]  # video, features [T, D], intervals [T, 2]
 
@@ -67,8 +73,8 @@ def generate(config: GeneratorConfig, folder: Path) -> None:
     """
     truth = draw_ground_truth(config)
     videos = plan_videos(config)
-    words = vocabulary(config)
-    transcripts = [(video, transcribe(config, video, truth, words)) for video in videos]
+    words = draw_vocabulary(config)
+    transcripts = [(video, draw_transcript(config, video, truth, words)) for video in videos]
 
     with atomic_file(folder / "words.csd") as temporary:
         texts = np.array([*words.words, PAUSE], dtype="S12")
@@ -103,7 +109,7 @@ def generate(config: GeneratorConfig, folder: Path) -> None:
             root_name=f"generated {name}",
             entries=_frames(config, channel, truth, progress(transcripts, name)),
             metadata=_metadata(config, f"{name} frames"),
-            dimension_names=_names(channel, dimensions(config, channel)),
+            dimension_names=_names(channel, frame_width(config, channel)),
         )
     write_sequence(
         folder / "labels.csd",
@@ -131,8 +137,8 @@ def _frames(
     truth: GroundTruth,
     transcripts: Iterable[tuple[Video, Transcript]],
 ) -> Iterator[Entry]:
-    directions = loadings(config, channel)
-    absent = utterances_without(config)[channel]
+    directions = draw_loadings(config, channel)
+    absent = absent_utterances(config)[channel]
     for video, transcript in transcripts:
         frames, intervals = draw_frames(config, channel, video, truth, transcript, directions)
         yield video.id, *add_faults(config, channel, video, transcript, absent, frames, intervals)
@@ -143,7 +149,7 @@ def _segment_rows(
 ) -> Iterator[Entry]:
     """Yield one row per label segment; features and intervals are float32, as in MOSI's labels."""
     for video, transcript in transcripts:
-        rows = values_NK[video.first : video.first + video.segments]
+        rows = values_NK[video.first : video.first + video.num_segments]
         yield video.id, rows.astype(np.float32), transcript.segments_S2.astype(np.float32)
 
 

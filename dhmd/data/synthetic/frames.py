@@ -58,15 +58,15 @@ class Loadings:
     energy_D: NDArray[np.float64]
 
 
-def dimensions(config: GeneratorConfig, channel: Channel) -> int:
+def frame_width(config: GeneratorConfig, channel: Channel) -> int:
     """Return the width of a frame."""
     return config.audio_dims if channel == "audio" else config.vision_dims
 
 
-def loadings(config: GeneratorConfig, channel: Channel) -> Loadings:
+def draw_loadings(config: GeneratorConfig, channel: Channel) -> Loadings:
     """Draw the directions as unit vectors, and multiply each by the scale of its component."""
     rng = random_stream(config.seed, "loadings", channel)
-    rows = rng.standard_normal((SHOWN + _NUISANCES + 2, dimensions(config, channel)))
+    rows = rng.standard_normal((SHOWN + _NUISANCES + 2, frame_width(config, channel)))
     rows /= np.sqrt((rows**2).sum(axis=1, keepdims=True))
     return Loadings(
         signal_FD=_SIGNAL * rows[:SHOWN],
@@ -87,9 +87,9 @@ def draw_frames(
     """Draw the frames `[T, D]` of one video, and their intervals `[T, 2]` in seconds."""
     rng = random_stream(config.seed, "frames", channel, video.index)
     rate = config.audio_rate if channel == "audio" else config.vision_rate
-    d = dimensions(config, channel)
+    d = frame_width(config, channel)
     modality = MODALITIES.index(channel)
-    rows = slice(video.first, video.first + video.segments)
+    rows = slice(video.first, video.first + video.num_segments)
 
     phase = rng.random() / rate
     count = max(1, int((transcript.end - phase) * rate))
@@ -104,13 +104,13 @@ def draw_frames(
     position_T = (middle_T - start_S[segment_T]) / (end_S - start_S)[segment_T]
 
     cue_S = 2.0 * truth.cue_NM[rows, modality] - 1.0
-    cue_S = cue_S + _CUE_SD * rng.standard_normal(video.segments)
-    nuisance_SK = rng.standard_normal((video.segments, _NUISANCES))
+    cue_S = cue_S + _CUE_SD * rng.standard_normal(video.num_segments)
+    nuisance_SK = rng.standard_normal((video.num_segments, _NUISANCES))
     steady_SD = np.outer(cue_S, directions.cue_D) + nuisance_SK @ directions.nuisance_KD
     signal_SD = truth.shown_NMF[rows, modality] @ directions.signal_FD
 
     # The signal has one peak per utterance, and the energy shows its position.
-    peak_S = rng.uniform(0.2, 0.8, video.segments)
+    peak_S = rng.uniform(0.2, 0.8, video.num_segments)
     swell_T = 0.55 + 0.9 * np.exp(-(((position_T - peak_S[segment_T]) / 0.25) ** 2))
     shown_TD = swell_T[:, None] * signal_SD[segment_T] + steady_SD[segment_T]
     shown_TD += np.outer(swell_T - 1.0, directions.energy_D)
@@ -137,18 +137,18 @@ def _bursts(
     direction_D = random_stream(config.seed, "loadings", "interaction").standard_normal(dims)
     direction_D *= _BURST / np.sqrt((direction_D**2).sum())
     rng = random_stream(config.seed, "interaction", video.index)
-    centre_S = rng.uniform(*_BURST_CENTRE, video.segments)
-    centre_S = np.where(rng.random(video.segments) < 0.5, centre_S, 1.0 - centre_S)
+    centre_S = rng.uniform(*_BURST_CENTRE, video.num_segments)
+    centre_S = np.where(rng.random(video.num_segments) < 0.5, centre_S, 1.0 - centre_S)
     distance_T = (position_T - centre_S[segment_T]) / _BURST_WIDTH
     size_T = reversed_S[segment_T] * np.exp(-0.5 * distance_T**2)
     return np.outer(size_T, direction_D)
 
 
-def utterances_without(config: GeneratorConfig) -> dict[Channel, frozenset[int]]:
-    """Choose the utterances without audio (1 %) and those without vision (2 %).
+def absent_utterances(config: GeneratorConfig) -> dict[Channel, frozenset[int]]:
+    """Choose the utterances without audio (1%) and those without vision (2%).
 
     Returns:
-        Channel -> rows of the ground truth, at least one each; no utterance lacks both channels.
+        The rows of the ground truth for each channel, at least one; no utterance lacks both.
     """
     n = config.n_train + config.n_valid + config.n_test
     audio, vision = (max(1, round(_MISSING[name] * n)) for name in ("audio", "vision"))
@@ -165,7 +165,7 @@ def add_faults(
     frames_TD: NDArray[np.float32],
     intervals_T2: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return the frames and intervals of a video with faults.
+    """Add faults to the frames and intervals of a video, and return both.
 
     `absent` has the rows of the ground truth whose utterances lack the channel.
     """
@@ -195,7 +195,7 @@ def add_faults(
 
 
 def _touches(intervals_T2: NDArray[np.float64], start: float, end: float) -> NDArray[np.bool_]:
-    """Return bool `[T]`, whether an interval overlaps or touches the one from start to end."""
+    """Return a mask `[T]` of the intervals that overlap or touch the one from start to end."""
     touching: NDArray[np.bool_] = (intervals_T2[:, 0] < end + _EDGE) & (
         intervals_T2[:, 1] > start - _EDGE
     )

@@ -67,25 +67,25 @@ def round_to_ticks(seconds: NDArray[Any]) -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """A video.
+    """A generated video.
 
     Attributes:
         id: its id.
         index: its number, which selects its random generators.
         split: train, valid or test.
         first: its first row in the ground truth.
-        segments: its number of utterances.
+        num_segments: its number of utterances.
     """
 
     id: str
     index: int
     split: str
     first: int
-    segments: int
+    num_segments: int
 
 
 def plan_videos(config: GeneratorConfig) -> tuple[Video, ...]:
-    """Return all videos in the order of the ground truth's rows: train, valid, test."""
+    """Return all videos in the order of the rows of the ground truth: train, valid, test."""
     totals = (config.n_train, config.n_valid, config.n_test)
     counts = [
         (split, count)
@@ -100,7 +100,7 @@ def plan_videos(config: GeneratorConfig) -> tuple[Video, ...]:
     row = 0
     for index, (split, count) in enumerate(counts):
         name = prefixes.pop(split, f"generated{numbers[index]:0{digits}d}")
-        videos.append(Video(id=name, index=index, split=split, first=row, segments=count))
+        videos.append(Video(id=name, index=index, split=split, first=row, num_segments=count))
         row += count
     return tuple(videos)
 
@@ -149,14 +149,14 @@ class GroundTruth:
 
 
 def gain(reliability: Floats) -> Floats:
-    """Return the factor of the true sentiment: 1 at reliability 1, 0 at FLIP, negative below."""
+    """Return the factor of the true sentiment: 1 at reliability 1, 0 at FLIP, negative below it."""
     return (reliability - FLIP) / (1.0 - FLIP)
 
 
 def draw_ground_truth(config: GeneratorConfig) -> GroundTruth:
     """Draw the ground truth of all utterances; regimes differ only in noise and cue."""
     n, m = config.n_train + config.n_valid + config.n_test, len(MODALITIES)
-    topic_N, shared_NS, offset_N = _shared(config.seed, n)
+    topic_N, shared_NS, offset_N = _draw_shared(config.seed, n)
     exclusive_NME = random_stream(config.seed, "exclusive").standard_normal((n, m, EXCLUSIVE))
 
     weights_M = np.sqrt([config.exclusive[name] for name in MODALITIES])
@@ -168,13 +168,13 @@ def draw_ground_truth(config: GeneratorConfig) -> GroundTruth:
     noise_N = random_stream(config.seed, "annotators").standard_normal(n) * config.noise
     label_N = raw_N if config.regime == "clean" else raw_N + noise_N
 
-    reliability_NM = _reliability(config, n)
+    reliability_NM = _draw_reliability(config, n)
     cue_NM = reliability_NM
     if config.regime == "no_cue":
         # Another utterance's reliability: the same values, but uninformative.
         cue_NM = random_stream(config.seed, "no cue").permuted(reliability_NM, axis=0)
 
-    shown_NMF = _shown(config, shared_NS, exclusive_NME, reliability_NM)
+    shown_NMF = _shown_latents(config, shared_NS, exclusive_NME, reliability_NM)
     reversed_N = random_stream(config.seed, "interaction").random(n) < config.interaction
     for sentiment in (0, SHARED):
         shown_NMF[reversed_N, MODALITIES.index("text"), sentiment] *= -1.0
@@ -197,7 +197,7 @@ def to_label(raw_N: Floats) -> Floats:
     return np.round(np.clip(raw_N, LOW, HIGH) / LABEL_STEP) * LABEL_STEP
 
 
-def _shared(seed: int, n: int) -> tuple[NDArray[np.int64], Floats, Floats]:
+def _draw_shared(seed: int, n: int) -> tuple[NDArray[np.int64], Floats, Floats]:
     """Draw the topic `[N]`, the shared latents `[N, S]` and the offset of the topic `[N]`."""
     rng = random_stream(seed, "shared")
     topic_N = rng.integers(0, TOPICS, n)
@@ -211,7 +211,7 @@ def _shared(seed: int, n: int) -> tuple[NDArray[np.int64], Floats, Floats]:
     return topic_N, np.concatenate([tone_N1, content_NC], axis=1), offsets[topic_N]
 
 
-def _reliability(config: GeneratorConfig, n: int) -> Floats:
+def _draw_reliability(config: GeneratorConfig, n: int) -> Floats:
     """Draw the reliability of each modality `[N, M]`."""
     columns = []
     for name in MODALITIES:
@@ -221,7 +221,7 @@ def _reliability(config: GeneratorConfig, n: int) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def _shown(
+def _shown_latents(
     config: GeneratorConfig, shared_NS: Floats, exclusive_NME: Floats, reliability_NM: Floats
 ) -> Floats:
     """Compute the latents that each modality shows, `[N, M, F]`.

@@ -86,7 +86,7 @@ class Transcript:
     end: float
 
 
-def vocabulary(config: GeneratorConfig) -> Vocabulary:
+def draw_vocabulary(config: GeneratorConfig) -> Vocabulary:
     """Draw the words of a corpus with their meanings and vectors."""
     rng = random_stream(config.seed, "vocabulary")
     d = config.text_dims
@@ -117,7 +117,7 @@ def vocabulary(config: GeneratorConfig) -> Vocabulary:
     )
 
 
-def transcribe(
+def draw_transcript(
     config: GeneratorConfig, video: Video, truth: GroundTruth, words: Vocabulary
 ) -> Transcript:
     """Draw the sentences of a video and the times of their words."""
@@ -126,7 +126,7 @@ def transcribe(
     lengths: list[float] = []
     bounds: list[tuple[int, int]] = []
     start = float(rng.uniform(*_SILENCE))
-    for row in range(video.first, video.first + video.segments):
+    for row in range(video.first, video.first + video.num_segments):
         # A pause may separate two utterances.
         if row > video.first and rng.random() < 0.6:
             numbers.append(PAUSE_ROW)

@@ -13,7 +13,7 @@ from dhmd.config.schema import CONFIG
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class FinetuneConfig:
-    """Section `features.finetune`: fine-tuning of the encoder if features.text is finetune.
+    """The settings of section `features.finetune`, used if features.text is finetune.
 
     Section `train` has the batch size, epochs, early stopping and averaging.
     """
@@ -25,7 +25,7 @@ class FinetuneConfig:
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class FeaturesConfig:
-    """Section `features`."""
+    """The settings of section `features`."""
 
     # words: the recipe's word vectors; contextual: those of a frozen encoder; finetune: the encoder
     # is fine-tuned with the model. None means the recipe's value (dhmd/settings.py).

@@ -19,7 +19,7 @@ from dhmd.base.device import Device, torch_device
 from dhmd.base.errors import DhmdError
 from dhmd.data.aligned.corpus import Array
 from dhmd.data.text.config import FeaturesConfig
-from dhmd.data.text.encoder import Encoder, load_encoder, pool_words
+from dhmd.data.text.encoder import TextEncoder, load_encoder, pool_words
 from dhmd.data.text.subwords import Subwords
 from dhmd.data.text.writer import EncoderSource
 
@@ -30,15 +30,15 @@ _THREADS = 1
 
 
 class ContextualEncoder:
-    """Computes word vectors that depend on the sentence; a `WordEncoder`.
+    """A `WordEncoder` that computes contextual word vectors.
 
     Args:
-        encoder: the encoder.
+        encoder: the text encoder.
         trained: whether its weights are trained with the model, so that each utterance must fit
             into one pass.
     """
 
-    def __init__(self, encoder: Encoder, *, trained: bool = False) -> None:
+    def __init__(self, encoder: TextEncoder, *, trained: bool = False) -> None:
         self.encoder = encoder
         self.source = EncoderSource(
             written=encoder.files.name_or_path, digest=encoder.digest, trained=trained
@@ -74,7 +74,7 @@ class ContextualEncoder:
         name, size = self.encoder.files.name, int(self.encoder.model.config.vocab_size)
         if len(ids) and int(ids.max()) >= size:
             raise DhmdError(
-                f"{where} has the token {int(ids.max())}, but {name} has only {size}: "
+                f"{where} has the token {int(ids.max())}, but {name} has only {size} tokens: "
                 "features.encoder must be the model whose tokenizer made the file, such as "
                 "bert-base-uncased"
             )
@@ -123,7 +123,7 @@ class ContextualEncoder:
 
 
 class PlaceholderEncoder(ContextualEncoder):
-    """Splits words for an encoder whose weights belong to a model; computes no vectors."""
+    """An encoder that only splits words, because a model has its fine-tuned weights."""
 
     def encode(self, passes: Sequence[Sequence[Subwords]], lengths: Sequence[int]) -> list[Array]:
         """Return zeros, which the model replaces by the vectors of its fine-tuned encoder."""
@@ -172,6 +172,6 @@ def reload_contextual(source: EncoderSource, root: Path, *, device: Device) -> C
         raise DhmdError(
             f"{contextual.encoder.files.folder} is not the encoder that the model was trained with:"
             f" the sha256 of its files is {contextual.source.digest[:16]}…, but was "
-            f"{source.digest[:16]}…; restore its files"
+            f"{source.digest[:16]}…; restore the files"
         )
     return contextual

@@ -86,7 +86,7 @@ def find_encoder(name_or_path: str | None, root: Path) -> EncoderFiles:
     else:
         raise DhmdError(
             f"features.encoder is {name_or_path!r}, which is neither a folder nor a valid model"
-            " name: correct it"
+            " name: correct features.encoder"
         )
     if not files.complete:
         raise DhmdError(
@@ -110,7 +110,7 @@ def _bundled_folder() -> Path:
 
 
 def _from_hub(name: str) -> EncoderFiles:
-    """Return the local copy of a model of the hub; download it if that is absent or incomplete."""
+    """Return the local copy of a hub model; download the model if the copy is not complete."""
     hub = import_optional("huggingface_hub", "text")
 
     def snapshot(*, local: bool) -> EncoderFiles:
@@ -132,8 +132,8 @@ def _from_hub(name: str) -> EncoderFiles:
 
 
 @dataclass(frozen=True, eq=False)
-class Encoder:
-    """A pretrained encoder with its tokenizer.
+class TextEncoder:
+    """A pretrained text encoder and its tokenizer.
 
     Attributes:
         files: its files.
@@ -189,7 +189,7 @@ def takes_token_type_ids(model: Any) -> bool:
     return "token_type_ids" in inspect.signature(model.forward).parameters
 
 
-def pool_words(hidden_BKH: Tensor, step_BK: Tensor, steps: int) -> Tensor:
+def pool_words(hidden_BKH: Tensor, step_BK: Tensor, num_steps: int) -> Tensor:
     """Average the vectors of the sub-words of each word.
 
     This is a matrix product, because the gradient of `index_add` is not deterministic on a GPU.
@@ -197,12 +197,12 @@ def pool_words(hidden_BKH: Tensor, step_BK: Tensor, steps: int) -> Tensor:
     Args:
         hidden_BKH: the vectors of the sub-words.
         step_BK: the index of each sub-word's word, −1 for special tokens and padding.
-        steps: T.
+        num_steps: T.
 
     Returns:
         The word vectors `[B, T, H]`, zeros for words without sub-words.
     """
-    words_T = torch.arange(steps, device=step_BK.device)
+    words_T = torch.arange(num_steps, device=step_BK.device)
     member_BTK = (step_BK.unsqueeze(1) == words_T.unsqueeze(-1)).to(hidden_BKH.dtype)
     weight_BTK = member_BTK / member_BTK.sum(-1, keepdim=True).clamp_min(1)
     return torch.bmm(weight_BTK, hidden_BKH)
@@ -210,7 +210,7 @@ def pool_words(hidden_BKH: Tensor, step_BK: Tensor, steps: int) -> Tensor:
 
 def load_encoder(
     name_or_path: str | None, root: Path, *, device: torch.device | None = None
-) -> Encoder:
+) -> TextEncoder:
     """Load an encoder in float32; `name_or_path` and `root` are as in `find_encoder`.
 
     Raises:
@@ -219,10 +219,10 @@ def load_encoder(
     import_transformers("text")
     files = find_encoder(name_or_path, root)
     model = _load_model(files.folder).to(device or torch.device("cpu"))
-    return Encoder(files, files.digest(), model, _load_tokenizer(files.folder))
+    return TextEncoder(files, files.digest(), model, _load_tokenizer(files.folder))
 
 
-def load_architecture(folder: Path, digest: str) -> Encoder:
+def load_architecture(folder: Path, digest: str) -> TextEncoder:
     """Create an encoder without loading its weights, which a model directory has for each seed.
 
     Args:
@@ -238,7 +238,7 @@ def load_architecture(folder: Path, digest: str) -> Encoder:
             config, trust_remote_code=False, dtype=torch.float32, attn_implementation="eager"
         )
     files = EncoderFiles(str(folder), folder.name, folder)
-    return Encoder(files, digest, _freeze(model), _load_tokenizer(folder))
+    return TextEncoder(files, digest, _freeze(model), _load_tokenizer(folder))
 
 
 def _load_model(folder: Path) -> Any:
@@ -256,7 +256,7 @@ def _load_model(folder: Path) -> Any:
     absent += sorted(map(str, loading["mismatched_keys"]))
     if absent:
         raise DhmdError(
-            f"{folder} lacks weights of its model, such as {absent[0]}: download it again"
+            f"{folder} lacks weights of its model, such as {absent[0]}: download the model again"
         )
     if getattr(model.config, "is_encoder_decoder", False):
         raise DhmdError(f"{folder} has a decoder: features.encoder must be a model without one")

@@ -21,7 +21,7 @@ _BLOCK = 512  # number of segments that are encoded together
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class EncoderSource:
-    """The identity of an encoder.
+    """The identity of a text encoder.
 
     Attributes:
         digest: the sha256 of its files.
@@ -51,7 +51,7 @@ class WordEncoder(Protocol):
 
 
 class SegmentSink(Protocol):
-    """Receives the rows of segments; implemented by `AlignedWriter` (aligned/writer.py)."""
+    """A receiver of the rows of segments, such as `AlignedWriter` (aligned/writer.py)."""
 
     def append(self, modality: str, values: Array, lengths: Array) -> None: ...
     def append_words(self, words: Sequence[str], intervals: Array, lengths: Array) -> None: ...

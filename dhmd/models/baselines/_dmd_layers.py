@@ -1,4 +1,4 @@
-"""Layers of DMD's public code, which the paper's form of DHMD and DLF use too.
+"""Layers of DMD's public code, also used by DLF and by the paper's form of DHMD.
 
 Legend: B utterances, T steps, U key steps, F features, H hidden width, O outputs.
 """
@@ -15,20 +15,20 @@ from torch.nn import functional
 
 from dhmd.models.config import ModelConfig
 
-MEMORY_LAYERS = 3  # least number of layers of a memory transformer
+MEMORY_LAYERS = 3  # minimum number of layers of a memory transformer
 
 
 class Head(nn.Module):
-    """Residual MLP and linear head.
+    """A residual MLP followed by a linear head.
 
     Returns its first hidden layer `[…, H]`, the outputs `[…, O]` and the residual sum `[…, F]`.
     """
 
-    def __init__(self, size: int, hidden: int, outputs: int, model: ModelConfig) -> None:
+    def __init__(self, size: int, hidden: int, outputs: int, config: ModelConfig) -> None:
         super().__init__()
         self.narrow, self.widen = nn.Linear(size, hidden), nn.Linear(hidden, size)
         self.out = nn.Linear(size, outputs)
-        self.dropout = nn.Dropout(model.dropout.output)
+        self.dropout = nn.Dropout(config.dropout.output)
 
     def forward(self, x_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         hidden_BH = self.narrow(x_BF)
@@ -39,11 +39,11 @@ class Head(nn.Module):
 class Transformer(nn.Module):
     """The encoder of the public code: pre-norm layers, causal mask, sinusoidal positions."""
 
-    def __init__(self, size: int, layers: int, model: ModelConfig, dropout: float) -> None:
+    def __init__(self, size: int, layers: int, config: ModelConfig, dropout: float) -> None:
         super().__init__()
         self.size = size
-        self.embedding_dropout = nn.Dropout(model.dropout.embedding)
-        self.layers = nn.ModuleList(Layer(size, model, dropout) for _ in range(layers))
+        self.embedding_dropout = nn.Dropout(config.dropout.embedding)
+        self.layers = nn.ModuleList(Layer(size, config, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(size)
 
     def forward(
@@ -53,7 +53,7 @@ class Transformer(nn.Module):
         source_BUF: Tensor | None = None,
         source_mask_BU: Tensor | None = None,
     ) -> Tensor:
-        """Attend from `x` to `source`, or to itself without one; return `[B, T, F]`."""
+        """Attend from `x` to `source`, or to `x` without a source; return `[B, T, F]`."""
         hidden_BTF = self._embedded(x_BTF)
         keys_BUF = None if source_BUF is None else self._embedded(source_BUF)
         keys_mask_BU = mask_BT if source_mask_BU is None else source_mask_BU
@@ -78,38 +78,38 @@ class Transformer(nn.Module):
         return scaled
 
 
-def cross_attention(inputs: Iterable[str], width: int, model: ModelConfig) -> nn.ModuleDict:
+def cross_attention(inputs: Iterable[str], width: int, config: ModelConfig) -> nn.ModuleDict:
     """Build one transformer per ordered pair of modalities, by `target_source`."""
     return nn.ModuleDict(
         {
             f"{target}_{source}": Transformer(
-                width, model.layers, model, model.dropout.attention[source]
+                width, config.layers, config, config.dropout.attention[source]
             )
             for target, source in permutations(inputs, 2)
         }
     )
 
 
-def memory_transformers(inputs: Iterable[str], size: int, model: ModelConfig) -> nn.ModuleDict:
+def memory_transformers(inputs: Iterable[str], size: int, config: ModelConfig) -> nn.ModuleDict:
     """Build one transformer per modality, which reads the concatenated cross-attention."""
-    layers = max(model.layers, MEMORY_LAYERS)
+    layers = max(config.layers, MEMORY_LAYERS)
     return nn.ModuleDict(
-        {name: Transformer(size, layers, model, model.dropout.attention[name]) for name in inputs}
+        {name: Transformer(size, layers, config, config.dropout.attention[name]) for name in inputs}
     )
 
 
 class Layer(nn.Module):
     """Pre-norm attention and feed-forward block; one norm serves queries and keys."""
 
-    def __init__(self, size: int, model: ModelConfig, dropout: float) -> None:
+    def __init__(self, size: int, config: ModelConfig, dropout: float) -> None:
         super().__init__()
-        self.heads = model.heads
+        self.heads = config.heads
         self.project = nn.Linear(size, 3 * size)
         self.out = nn.Linear(size, size)
         self.attention_dropout = nn.Dropout(dropout)
         self.norms = nn.ModuleList([nn.LayerNorm(size), nn.LayerNorm(size)])
         self.widen, self.narrow = nn.Linear(size, 4 * size), nn.Linear(4 * size, size)
-        self.dropout = nn.Dropout(model.dropout.layer)
+        self.dropout = nn.Dropout(config.dropout.layer)
         for linear in (self.project, self.out, self.widen, self.narrow):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)

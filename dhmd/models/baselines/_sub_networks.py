@@ -14,7 +14,7 @@ from dhmd.models.layers import masked_mean, pack
 
 
 class LastState(nn.Module):
-    """Return the last hidden state of an LSTM over the real steps, `[B, T, I]` → `[B, H]`.
+    """The last hidden state of an LSTM over the real steps; maps `[B, T, I]` to `[B, H]`.
 
     With `bidirectional`, the last states of both directions, `[B, 2 H]`.
     """
@@ -33,7 +33,7 @@ class LastState(nn.Module):
 
 
 class SubNetwork(nn.Module):
-    """Apply three rectified layers to the mean of the steps, `[B, T, I]` → `[B, H]`.
+    """Three rectified layers on the mean of the steps; maps `[B, T, I]` to `[B, H]`.
 
     From TFN, section 4.2; batch normalisation of the input follows the public implementations.
     """
@@ -56,7 +56,7 @@ class SubNetwork(nn.Module):
 
 
 class TextNetwork(nn.Module):
-    """Apply an LSTM and a linear layer, `[B, T, I]` → `[B, H]` (TFN, section 4.1)."""
+    """An LSTM and a linear layer; maps `[B, T, I]` to `[B, H]` (TFN, section 4.1)."""
 
     def __init__(self, size: int, hidden: int, out: int, dropout: float) -> None:
         super().__init__()
@@ -68,17 +68,17 @@ class TextNetwork(nn.Module):
         return vector_BH
 
 
-def tfn_widths(inputs: dict[str, int], model: ModelConfig) -> dict[str, int]:
-    """Return the width of each modality's vector in TFN and LMF; text has the widest one."""
-    return {name: model.width if name == "text" else max(model.width // 2, 4) for name in inputs}
+def tfn_widths(inputs: dict[str, int], config: ModelConfig) -> dict[str, int]:
+    """Return the width of each modality's vector in TFN and LMF; that of text is the widest."""
+    return {name: config.width if name == "text" else max(config.width // 2, 4) for name in inputs}
 
 
-def tfn_networks(inputs: dict[str, int], model: ModelConfig) -> nn.ModuleDict:
+def tfn_networks(inputs: dict[str, int], config: ModelConfig) -> nn.ModuleDict:
     """Build the sub-networks of TFN and LMF: an LSTM for text, `SubNetwork` for the others."""
-    widths, dropout = tfn_widths(inputs, model), model.dropout.output
+    widths, dropout = tfn_widths(inputs, config), config.dropout.output
     return nn.ModuleDict(
         {
-            name: TextNetwork(size, 2 * model.width, model.width, dropout)
+            name: TextNetwork(size, 2 * config.width, config.width, dropout)
             if name == "text"
             else SubNetwork(size, widths[name], dropout)
             for name, size in inputs.items()
@@ -87,7 +87,7 @@ def tfn_networks(inputs: dict[str, int], model: ModelConfig) -> nn.ModuleDict:
 
 
 def require_word_aligned(name: str, batch: Batch) -> None:
-    """Raise if the sequences of a batch differ in length.
+    """Raise an error if the modalities of a batch differ in length.
 
     Raises:
         DhmdError: the lengths differ; the message names the model.

@@ -33,9 +33,9 @@ class CM2(nn.Module):
 
     title = "CM²"
 
-    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+    def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
-        self.task, width = task, model.width
+        self.task, width = task, config.width
         self.networks = nn.ModuleDict({n: LastState(size, width) for n, size in inputs.items()})
         self.projections = nn.ModuleDict({n: nn.Linear(width, width) for n in inputs})
         shape = (len(inputs), COMPONENTS, width)
@@ -45,7 +45,7 @@ class CM2(nn.Module):
         self.logits_MK = nn.Parameter(torch.full(shape[:2], 1 / COMPONENTS))
         self.theta = nn.Parameter(torch.ones(()))
         self.fusion = nn.LSTM(width, width, batch_first=True)
-        self.dropout = nn.Dropout(model.dropout.output)
+        self.dropout = nn.Dropout(config.dropout.output)
         self.head = nn.Linear(width, task.outputs)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -68,7 +68,7 @@ class CM2(nn.Module):
         return output_BO
 
     def sample(self, count: int) -> Tensor:
-        """Draw vectors from the marginals, `[B, M, H]`; in evaluation, return their means."""
+        """Draw vectors from the marginals, `[B, M, H]`; in evaluation mode, return their means."""
         samples_BMKH = self.means_MKH.expand(count, *self.means_MKH.shape)
         if self.training:
             noise = torch.randn_like(samples_BMKH)

@@ -33,13 +33,13 @@ from dhmd.models.task import Task
 
 SPACES = ("homogeneous", "heterogeneous")
 ACTIVATION_TEMPERATURE = 2.0
-CONTRASTIVE_TEMPERATURE = 0.07  # CLIP's
+CONTRASTIVE_TEMPERATURE = 0.07  # as in CLIP
 NO_EDGE = -1e9  # score of an edge that does not exist
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class PaperOptions:
-    """`model.options.dhmd_paper`: what is not known of the paper.
+    """Options `model.options.dhmd_paper`: choices that the paper does not specify.
 
     Attributes:
         teachers: live outputs of the other modalities, as in DMD, or out-of-fold predictions.
@@ -66,24 +66,24 @@ class DHMDPaper(nn.Module):
         self,
         inputs: dict[str, int],
         task: Task,
-        model: ModelConfig,
+        config: ModelConfig,
     ) -> None:
         super().__init__()
         options = load_section(
-            PaperOptions, model.options.get("dhmd_paper", {}), where="model.options.dhmd_paper"
+            PaperOptions, config.options.get("dhmd_paper", {}), where="model.options.dhmd_paper"
         )
         self.task, self.options, self.names = task, options, tuple(inputs)
-        width = model.width
+        width = config.width
         self.input_dropout = nn.ModuleDict(
-            {name: nn.Dropout(model.dropout.input[name]) for name in inputs}
+            {name: nn.Dropout(config.dropout.input[name]) for name in inputs}
         )
         self.projections = nn.ModuleDict(
             {
                 name: nn.Conv1d(
                     size,
                     width,
-                    model.kernels[name],
-                    padding=model.kernels[name] // 2,
+                    config.kernels[name],
+                    padding=config.kernels[name] // 2,
                     bias=False,
                 )
                 for name, size in inputs.items()
@@ -96,18 +96,18 @@ class DHMDPaper(nn.Module):
             {n: nn.Conv1d(2 * width, width, 1, bias=False) for n in inputs}
         )
         # Cross-modal transformers of the heterogeneous space.
-        self.cross_attention = cross_attention(inputs, width, model)
+        self.cross_attention = cross_attention(inputs, width, config)
         # A single modality attends to no other: its memory transformer reads private features.
         sizes = {"homogeneous": width, "heterogeneous": max(len(inputs) - 1, 1) * width}
-        self.memory = memory_transformers(inputs, sizes["heterogeneous"], model)
+        self.memory = memory_transformers(inputs, sizes["heterogeneous"], config)
         self.units = nn.ModuleDict(
-            {s: GDUnit(s, self.names, size, task, model, options) for s, size in sizes.items()}
+            {s: GDUnit(s, self.names, size, task, config, options) for s, size in sizes.items()}
         )
         self.dictionaries = nn.ModuleDict(
             {space: SharedDictionary(options.codes, size) for space, size in sizes.items()}
         )
         fused = 2 * len(inputs) * sum(sizes.values())
-        self.fusion = Head(fused, fused // 2, task.outputs, model)
+        self.fusion = Head(fused, fused // 2, task.outputs, config)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return outputs `[B, O]`."""
@@ -223,7 +223,7 @@ class Graph:
 
 @dataclasses.dataclass
 class Space:
-    """A space: its graph; codes `[B, K]` and dictionary features `[B, F]` by modality."""
+    """The graph of a space, and codes `[B, K]` and dictionary features `[B, F]` by modality."""
 
     graph: Graph
     codes: dict[str, Tensor]
@@ -260,13 +260,13 @@ class GDUnit(nn.Module):
         names: tuple[str, ...],
         size: int,
         task: Task,
-        model: ModelConfig,
+        config: ModelConfig,
         options: PaperOptions,
     ) -> None:
         super().__init__()
         self.names, self.task, self.options = names, task, options
         self.edges = list(permutations(range(len(names)), 2))  # (source, target)
-        self.heads = nn.ModuleDict({n: Head(size, size, task.outputs, model) for n in names})
+        self.heads = nn.ModuleDict({n: Head(size, size, task.outputs, config) for n in names})
         hidden = EDGE_WIDTH[space]
         self.logits = nn.Linear(task.outputs, hidden)
         self.representation = nn.Linear(size, hidden)
@@ -328,9 +328,9 @@ class GDUnit(nn.Module):
 class SharedDictionary(nn.Module):
     """Codes that all modalities of a space share (figure; equations after the draft)."""
 
-    def __init__(self, codes: int, size: int) -> None:
+    def __init__(self, num_codes: int, size: int) -> None:
         super().__init__()
-        self.codes_KF = nn.Parameter(torch.randn(codes, size))
+        self.codes_KF = nn.Parameter(torch.randn(num_codes, size))
 
     def forward(self, x_BTF: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Return activations `[B, K]` and normalised dictionary features `[B, F]`.

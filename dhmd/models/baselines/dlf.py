@@ -45,15 +45,15 @@ class DLF(nn.Module):
 
     title = "DLF"
 
-    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+    def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
-        self.task, self.names, width = task, tuple(inputs), model.width
+        self.task, self.names, width = task, tuple(inputs), config.width
         self.language = "text" if "text" in inputs else self.names[0]
-        self.encoders = modality_encoders(inputs, model)
+        self.encoders = modality_encoders(inputs, config)
 
         def transformer(name: str, layers: int = 0) -> Transformer:
-            rate = model.dropout.attention[name]
-            return Transformer(width, max(model.layers, layers), model, rate)
+            rate = config.dropout.attention[name]
+            return Transformer(width, max(config.layers, layers), config, rate)
 
         self.specific = nn.ModuleDict({n: transformer(n) for n in inputs})
         self.shared = transformer(self.language)
@@ -64,12 +64,12 @@ class DLF(nn.Module):
         self.memory = nn.ModuleDict(
             {n: transformer(n, 0 if n == self.language else MEMORY_LAYERS) for n in inputs}
         )
-        self.heads = nn.ModuleDict({n: Head(width, width, task.outputs, model) for n in inputs})
+        self.heads = nn.ModuleDict({n: Head(width, width, task.outputs, config) for n in inputs})
         common = len(inputs) * width
-        self.shared_head = Head(common, common, task.outputs, model)
+        self.shared_head = Head(common, common, task.outputs, config)
         self.projectors = nn.ModuleDict({n: nn.Linear(width, width) for n in inputs})
         self.shared_projector = nn.Linear(common, common)
-        self.head = Head(2 * common, 2 * common, task.outputs, model)
+        self.head = Head(2 * common, 2 * common, task.outputs, config)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return outputs `[B, O]`."""
@@ -97,7 +97,7 @@ class DLF(nn.Module):
             specific_BTD = features.specific[n]
             query_BT = mask_BT
             if n != self.language:
-                # Queries are of language, so the result has the steps of language.
+                # The queries come from language, so the result has the steps of language.
                 query_BT = batch.masks[self.language]
                 specific_BTD = self.attractor[n](language_BTD, query_BT, specific_BTD, mask_BT)
             summary_BD = masked_mean(self.memory[n](specific_BTD, query_BT), query_BT)

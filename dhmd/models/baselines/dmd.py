@@ -51,7 +51,7 @@ MARGIN = 0.15
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class DMDOptions:
-    """`model.options.dmd`: switches for known faults of the public code, by default as there.
+    """Options `model.options.dmd`: known faults of the public code; the defaults keep them.
 
     Attributes:
         prior: add a fixed prior to the edge weights, and pull their mean to it by a loss.
@@ -80,7 +80,7 @@ class DMDOptions:
 
 
 class DMD(nn.Module):
-    """The model, its two graph distillation units and all losses.
+    """The DMD model with its two graph distillation units and all losses.
 
     Args:
         inputs: feature width by modality.
@@ -94,17 +94,17 @@ class DMD(nn.Module):
         self,
         inputs: dict[str, int],
         task: Task,
-        model: ModelConfig,
+        config: ModelConfig,
         corpus: CorpusInfo,
     ) -> None:
         super().__init__()
-        options = load_section(DMDOptions, model.options.get("dmd", {}), where="model.options.dmd")
+        options = load_section(DMDOptions, config.options.get("dmd", {}), where="model.options.dmd")
         self.task, self.options, self.modalities = task, options, tuple(inputs)
         # The public code's order of concatenated features and of edges.
         rank = {"text": 0, "vision": 1, "audio": 2}
         self.names = sorted(inputs, key=lambda name: rank.get(name, len(rank)))
-        width = model.width
-        kernels = {name: model.kernels[name] for name in inputs}
+        width = config.width
+        kernels = {name: config.kernels[name] for name in inputs}
         self.steps = {name: max(corpus.steps[name], kernels[name]) for name in inputs}
         # Features of the model's width are not projected.
         projects = {name: size != width for name, size in inputs.items()}
@@ -112,7 +112,7 @@ class DMD(nn.Module):
             name: self.steps[name] - (kernels[name] - 1 if projects[name] else 0) for name in inputs
         }
         self.input_dropout = nn.ModuleDict(
-            {name: nn.Dropout(model.dropout.input[name]) for name in inputs}
+            {name: nn.Dropout(config.dropout.input[name]) for name in inputs}
         )
         self.projections = nn.ModuleDict(
             {
@@ -127,29 +127,29 @@ class DMD(nn.Module):
             {n: nn.Conv1d(2 * width, width, 1, bias=False) for n in inputs}
         )
         self.margin = nn.ModuleDict({n: nn.Linear(width * lengths[n], width) for n in inputs})
-        attention = model.dropout.attention
+        attention = config.dropout.attention
         self.self_attention = nn.ModuleDict(
-            {name: Transformer(width, model.layers, model, attention[name]) for name in inputs}
+            {name: Transformer(width, config.layers, config, attention[name]) for name in inputs}
         )
-        self.cross_attention = cross_attention(inputs, width, model)
+        self.cross_attention = cross_attention(inputs, width, config)
         # A single modality attends to no other: its memory transformer reads private features.
         memory = max(len(inputs) - 1, 1) * width
-        self.memory = memory_transformers(inputs, memory, model)
+        self.memory = memory_transformers(inputs, memory, config)
 
         flat = {
             name: width * (lengths[name] if options.heads == "flatten" else 1) for name in inputs
         }
         heads = {
-            "homogeneous": {name: Head(flat[name], width, task.outputs, model) for name in inputs},
-            "heterogeneous": {name: Head(memory, memory, task.outputs, model) for name in inputs},
+            "homogeneous": {name: Head(flat[name], width, task.outputs, config) for name in inputs},
+            "heterogeneous": {name: Head(memory, memory, task.outputs, config) for name in inputs},
         }
         self.heads = nn.ModuleDict({space: nn.ModuleDict(by) for space, by in heads.items()})
         common = len(inputs) * width
-        self.common_head = Head(common, common, task.outputs, model)
+        self.common_head = Head(common, common, task.outputs, config)
         self.gates = nn.ModuleDict({name: nn.Linear(memory, memory) for name in inputs})
         self.common_gate = nn.Linear(common, common)
         total = len(inputs) * memory + common
-        self.head = Head(total, total, task.outputs, model)
+        self.head = Head(total, total, task.outputs, config)
         sizes = {"homogeneous": width, "heterogeneous": memory}
         self.units = nn.ModuleDict(
             {

@@ -22,15 +22,15 @@ class EFLSTM(nn.Module):
 
     title = "EF-LSTM"
 
-    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+    def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
         self.names = tuple(inputs)
-        self.lstm = LastState(sum(inputs.values()), model.width, layers=model.layers)
+        self.lstm = LastState(sum(inputs.values()), config.width, layers=config.layers)
         self.output = nn.Sequential(
-            nn.Dropout(model.dropout.output),
-            *(nn.Linear(model.width, model.width), nn.ReLU()),
-            nn.Dropout(model.dropout.output),
-            nn.Linear(model.width, task.outputs),
+            nn.Dropout(config.dropout.output),
+            *(nn.Linear(config.width, config.width), nn.ReLU()),
+            nn.Dropout(config.dropout.output),
+            nn.Linear(config.width, task.outputs),
         )
 
     def forward(self, batch: Batch) -> Tensor:

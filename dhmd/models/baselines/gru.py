@@ -18,15 +18,15 @@ class GRU(Learner):
     title = "GRU"
 
     def __init__(
-        self, members: Members, task: Task, inputs: dict[str, int], model: ModelConfig
+        self, members: Members, task: Task, inputs: dict[str, int], config: ModelConfig
     ) -> None:
         super().__init__()
         self.task = task
         modality, size = next(iter(inputs.items()))
-        self.gru = layers.GRU(members, size, model.width)
-        self.input_dropout = layers.Dropout(members, model.dropout.input[modality])
-        self.dropout = layers.Dropout(members, model.dropout.output)
-        self.head = layers.Linear(members, 1, 2 * model.width, task.outputs)
+        self.gru = layers.GRU(members, size, config.width)
+        self.input_dropout = layers.Dropout(members, config.dropout.input[modality])
+        self.dropout = layers.Dropout(members, config.dropout.output)
+        self.head = layers.Linear(members, 1, 2 * config.width, task.outputs)
 
     def predict(self, batch: EnsembleBatch) -> Tensor:
         mask = batch.masks[0]

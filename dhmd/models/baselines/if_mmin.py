@@ -37,10 +37,10 @@ class IFMMIN(nn.Module):
     min_modalities = 2
     pretraining_epochs = 10
 
-    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+    def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
-        self.task, width = task, model.width
-        dropout = model.dropout.output
+        self.task, width = task, config.width
+        dropout = config.dropout.output
         self.networks = nn.ModuleDict(
             {
                 n: TextCNN(size, width, dropout) if n == "text" else MaxLSTM(size, width)
@@ -144,7 +144,7 @@ class IFMMIN(nn.Module):
 
 
 class MaxLSTM(nn.Module):
-    """Return the maximum of an LSTM's states over the real steps, `[B, T, I]` → `[B, H]`."""
+    """The maximum of an LSTM's states over the real steps; maps `[B, T, I]` to `[B, H]`."""
 
     def __init__(self, size: int, hidden: int) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class MaxLSTM(nn.Module):
 
 
 class TextCNN(nn.Module):
-    """Return the maximum over steps of rectified convolutions, `[B, T, I]` → `[B, H]`."""
+    """The maximum over steps of rectified convolutions; maps `[B, T, I]` to `[B, H]`."""
 
     def __init__(self, size: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -177,7 +177,7 @@ class TextCNN(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Return the code and the reconstruction of `[B, F]`."""
+    """An autoencoder; returns the code and the reconstruction of `[B, F]`."""
 
     def __init__(self, size: int, sizes: tuple[int, ...]) -> None:
         super().__init__()
@@ -206,5 +206,5 @@ def _layers(sizes: tuple[int, ...], activation: type[nn.Module]) -> nn.Sequentia
 
 
 def _frozen(part: str, name: str) -> str:
-    """Return the name of the buffer with the copy of a parameter."""
+    """Return the name of the buffer that stores the copy of a parameter."""
     return f"frozen_{part}_{name}".replace(".", "_")

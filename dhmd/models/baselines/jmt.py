@@ -31,23 +31,23 @@ class JMT(nn.Module):
 
     title = "JMT"
 
-    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+    def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
-        self.names, width = tuple(inputs), model.width
-        self.encoders = modality_encoders(inputs, model)
+        self.names, width = tuple(inputs), config.width
+        self.encoders = modality_encoders(inputs, config)
         self.joint = nn.Linear(len(inputs) * width, width)
         sequences = (*inputs, JOINT)
         self.transformers = nn.ModuleDict(
-            {n: nn.ModuleList(Layer(model) for _ in range(model.layers)) for n in sequences}
+            {n: nn.ModuleList(Layer(config) for _ in range(config.layers)) for n in sequences}
         )
-        rates = {n: model.dropout.attention[n] for n in inputs} | {JOINT: 0.0}
+        rates = {n: config.dropout.attention[n] for n in inputs} | {JOINT: 0.0}
         # One per query sequence, for all keys, as in the authors' code.
         self.cross_attention = nn.ModuleDict(
-            {n: Attention(width, model.heads, rates[n]) for n in sequences}
+            {n: Attention(width, config.heads, rates[n]) for n in sequences}
         )
         self.pairs = list(permutations(sequences, 2))  # (query, key)
         self.fusion = nn.Linear(len(self.pairs) * width, 2 * width)
-        self.dropout = nn.Dropout(model.dropout.output)
+        self.dropout = nn.Dropout(config.dropout.output)
         self.head = nn.Linear(2 * width, task.outputs)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -73,15 +73,15 @@ class JMT(nn.Module):
 class Layer(nn.Module):
     """Post-norm self-attention and feed-forward block."""
 
-    def __init__(self, model: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width = model.width
-        self.attention = Attention(width, model.heads, 0.0)
+        width = config.width
+        self.attention = Attention(width, config.heads, 0.0)
         self.feed_forward = nn.Sequential(
             nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width)
         )
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
-        self.dropout = nn.Dropout(model.dropout.layer)
+        self.dropout = nn.Dropout(config.dropout.layer)
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         x_BTD = self.norms[0](x_BTD + self.dropout(self.attention(x_BTD, x_BTD, mask_BT)))

@@ -21,18 +21,18 @@ class LateFusion(Learner):
     """Encoders, rectified masked means, gates and a residual MLP."""
 
     def __init__(
-        self, members: Members, task: Task, inputs: dict[str, int], model: ModelConfig
+        self, members: Members, task: Task, inputs: dict[str, int], config: ModelConfig
     ) -> None:
         super().__init__()
         self.task, self.modalities = task, tuple(inputs)
-        self.encoders = modality_encoders(members, inputs, model)
+        self.encoders = modality_encoders(members, inputs, config)
         self.fusion = GatedFusion(
             members,
             len(inputs),
-            [model.width],
-            hidden=2 * model.width,
+            [config.width],
+            hidden=2 * config.width,
             outputs=task.outputs,
-            dropout=model.dropout.output,
+            dropout=config.dropout.output,
         )
 
     def predict(self, batch: EnsembleBatch) -> Tensor:

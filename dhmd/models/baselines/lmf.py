@@ -25,13 +25,13 @@ class LMF(nn.Module):
 
     title = "LMF"
 
-    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+    def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
-        self.networks = tfn_networks(inputs, model)
+        self.networks = tfn_networks(inputs, config)
         self.factors = nn.ParameterDict(
             {
                 name: nn.init.xavier_normal_(torch.empty(RANK, 1 + width, task.outputs))
-                for name, width in tfn_widths(inputs, model).items()
+                for name, width in tfn_widths(inputs, config).items()
             }
         )
         self.rank_weights_R = nn.Parameter(nn.init.xavier_normal_(torch.empty(1, RANK))[0])

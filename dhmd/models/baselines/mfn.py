@@ -23,9 +23,9 @@ class MFN(nn.Module):
 
     title = "MFN"
 
-    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+    def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
-        width, dropout = model.width, model.dropout.output
+        width, dropout = config.width, config.dropout.output
         self.cells = nn.ModuleDict({n: nn.LSTMCell(size, width) for n, size in inputs.items()})
         self.width = width
         cells, memory = len(inputs) * width, 2 * width

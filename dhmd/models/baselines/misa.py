@@ -32,9 +32,9 @@ class MISA(nn.Module):
 
     title = "MISA"
 
-    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+    def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
-        self.task, self.names, width = task, tuple(inputs), model.width
+        self.task, self.names, width = task, tuple(inputs), config.width
         self.encoders = nn.ModuleDict({n: Utterance(size, width) for n, size in inputs.items()})
         self.project = nn.ModuleDict(
             {
@@ -51,12 +51,12 @@ class MISA(nn.Module):
             width,
             nhead=2 - width % 2,
             dim_feedforward=4 * width,
-            dropout=model.dropout.layer,
+            dropout=config.dropout.layer,
             batch_first=True,
         )
         self.predictor = nn.Sequential(
             nn.Linear(2 * len(inputs) * width, len(inputs) * width),
-            nn.Dropout(model.dropout.output),
+            nn.Dropout(config.dropout.output),
             nn.ReLU(),
             nn.Linear(len(inputs) * width, task.outputs),
         )
@@ -101,7 +101,7 @@ class MISA(nn.Module):
 
 
 class Utterance(nn.Module):
-    """Return the last states of two stacked bidirectional LSTMs, `[B, T, I]` → `[B, 4 H]`."""
+    """The last states of two stacked bidirectional LSTMs; maps `[B, T, I]` to `[B, 4 H]`."""
 
     def __init__(self, size: int, hidden: int) -> None:
         super().__init__()

@@ -34,9 +34,9 @@ class MMIM(nn.Module):
     phases = (ESTIMATION, "")
     alternate = "epoch"
 
-    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+    def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
-        self.task, self.names, width = task, tuple(inputs), model.width
+        self.task, self.names, width = task, tuple(inputs), config.width
         self.networks = nn.ModuleDict(
             {n: LastState(size, width // 2, bidirectional=True) for n, size in inputs.items()}
         )
@@ -46,7 +46,7 @@ class MMIM(nn.Module):
         self.others = tuple(n for n in self.names if n != self.main)
         self.estimators = nn.ModuleDict({n: Estimator(width) for n in self.others})
         self.narrow = nn.Sequential(
-            nn.Dropout(model.dropout.output), nn.Linear(len(inputs) * width, 2 * width), nn.Tanh()
+            nn.Dropout(config.dropout.output), nn.Linear(len(inputs) * width, 2 * width), nn.Tanh()
         )
         self.fuse = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.Tanh())
         self.head = nn.Linear(2 * width, task.outputs)

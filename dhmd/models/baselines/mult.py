@@ -25,17 +25,17 @@ class MulT(Learner):
     min_modalities = 2
 
     def __init__(
-        self, members: Members, task: Task, inputs: dict[str, int], model: ModelConfig
+        self, members: Members, task: Task, inputs: dict[str, int], config: ModelConfig
     ) -> None:
         super().__init__()
         self.task, self.modalities = task, tuple(inputs)
-        self.encoders = modality_encoders(members, inputs, model)
-        self.crossing = CrossModalAttention(members, self.modalities, model.width, model)
+        self.encoders = modality_encoders(members, inputs, config)
+        self.crossing = CrossModalAttention(members, self.modalities, config.width, config)
         total = len(inputs) * self.crossing.width
         self.narrow = Linear(members, 1, total, total)
         self.widen = Linear(members, 1, total, total)
         self.head = Linear(members, 1, total, task.outputs)
-        self.dropout = Dropout(members, model.dropout.output)
+        self.dropout = Dropout(members, config.dropout.output)
 
     def predict(self, batch: EnsembleBatch) -> Tensor:
         columns = zip(self.encoders, batch.features, batch.masks, strict=True)

@@ -33,13 +33,13 @@ class SelfMM(nn.Module):
     title = "Self-MM"
 
     def __init__(
-        self, inputs: dict[str, int], task: Task, model: ModelConfig, corpus: CorpusInfo
+        self, inputs: dict[str, int], task: Task, config: ModelConfig, corpus: CorpusInfo
     ) -> None:
         super().__init__()
         if task.classes is not None:
             raise DhmdError("self_mm generates regression labels, but the task has classes")
-        self.task, self.names, width = task, tuple(inputs), model.width
-        dropout = model.dropout.output
+        self.task, self.names, width = task, tuple(inputs), config.width
+        dropout = config.dropout.output
         self.networks = nn.ModuleDict(
             {n: TextNetwork(size, width, width, dropout) for n, size in inputs.items()}
         )

@@ -26,13 +26,13 @@ class TFN(nn.Module):
 
     title = "TFN"
 
-    def __init__(self, inputs: dict[str, int], task: Task, model: ModelConfig) -> None:
+    def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
-        self.task, width = task, model.width
-        self.networks = tfn_networks(inputs, model)
-        product = math.prod(1 + size for size in tfn_widths(inputs, model).values())
+        self.task, width = task, config.width
+        self.networks = tfn_networks(inputs, config)
+        product = math.prod(1 + size for size in tfn_widths(inputs, config).values())
         self.fusion = nn.Sequential(
-            nn.Dropout(model.dropout.output),
+            nn.Dropout(config.dropout.output),
             *(nn.Linear(product, 2 * width), nn.ReLU()),
             *(nn.Linear(2 * width, 2 * width), nn.ReLU()),
             nn.Linear(2 * width, task.outputs),

@@ -88,7 +88,7 @@ class TransformerLayer(nn.Module):
         return self.dropout.added(x, self.down(hidden, select), select)
 
     def _in_c(self, x: Tensor, keys: Tensor | None, bias: Tensor, select: slice) -> Tensor:
-        """Compute the same in C; bits are drawn in the same order."""
+        """Compute `forward` in C; random bits are drawn in the same order."""
         attention, entries = self.attention, self.dropout.entry_mask
         steps, hidden = x.shape[-2], self.up.weight_EGIO.shape[-1]
         size = (attention.heads, steps, bias.shape[-1])

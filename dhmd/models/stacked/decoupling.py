@@ -32,11 +32,11 @@ class Decoupling(nn.Module):
     The encoders act on each step alone (convolutions of width 1, DMD's public configuration).
     """
 
-    def __init__(self, members: Members, modalities: int, width: int) -> None:
+    def __init__(self, members: Members, num_modalities: int, width: int) -> None:
         super().__init__()
         self.shared = Linear(members, 1, width, width)
-        self.private = Linear(members, modalities, width, width)
-        self.decoder = Linear(members, modalities, 2 * width, width)
+        self.private = Linear(members, num_modalities, width, width)
+        self.decoder = Linear(members, num_modalities, 2 * width, width)
 
     def forward(self, encoded: list[Tensor], masks: list[Tensor]) -> Decoupled:
         com = [zero_padding(self.shared(x), mask) for x, mask in zip(encoded, masks, strict=True)]

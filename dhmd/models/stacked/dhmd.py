@@ -92,7 +92,7 @@ class ModelOutputs:
 
 
 class DHMD(Learner):
-    """The model of E members. Only `loss_weights` may differ between them.
+    """DHMD with E members, which may differ only in `loss_weights`.
 
     Without decoupling (`decouple.enabled` off, an ablation), both spaces read X_m.
     """
@@ -103,19 +103,19 @@ class DHMD(Learner):
         task: Task,
         inputs: dict[str, int],
         *,
-        model: ModelConfig,
+        config: ModelConfig,
         decouple: DecoupleConfig,
         kd: DistillationConfig,
         loss_weights: LossWeights,
     ) -> None:
         super().__init__()
         self.task, self.loss_weights, self.decouple, self.kd = task, loss_weights, decouple, kd
-        self.modalities, self.auxiliary_average = tuple(inputs), model.auxiliary_average
-        count, width, output_dropout = len(inputs), model.width, model.dropout.output
-        self.encoders = modality_encoders(members, inputs, model)
+        self.modalities, self.auxiliary_average = tuple(inputs), config.auxiliary_average
+        count, width, output_dropout = len(inputs), config.width, config.dropout.output
+        self.encoders = modality_encoders(members, inputs, config)
         self.decoupling = Decoupling(members, count, width) if decouple.enabled else None
-        self.homogeneous = SelfAttention(members, self.modalities, width, model)
-        self.heterogeneous = CrossModalAttention(members, self.modalities, width, model)
+        self.homogeneous = SelfAttention(members, self.modalities, width, config)
+        self.heterogeneous = CrossModalAttention(members, self.modalities, width, config)
         wide = self.heterogeneous.width
         self.graphs = nn.ModuleDict(
             {
@@ -243,7 +243,7 @@ class DHMD(Learner):
         return details
 
     def parameter_group(self, name: str) -> ParameterGroup:
-        """Give the dictionaries their own learning rate."""
+        """Return the parameter's group; the dictionaries have their own learning rate."""
         factor = self.kd.dictionary.lr_factor if name.startswith("dictionaries.") else 1.0
         return ParameterGroup(learning_rate=factor)
 

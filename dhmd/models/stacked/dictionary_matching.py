@@ -34,16 +34,16 @@ class DictionaryOutputs:
 
 
 class QueryMLP(nn.Module):
-    """`q_m = MLP_m(layernorm(h_m[t]))`, `[E, g, B, T, W]` → the same shape.
+    """Query MLPs `q_m = MLP_m(layernorm(h_m[t]))`, which keep the shape `[E, g, B, T, W]`.
 
     Without the norm, small h would give all steps the same query, by the biases, and all utterances
     the same codes.
     """
 
-    def __init__(self, members: Members, modalities: int, width: int) -> None:
+    def __init__(self, members: Members, num_modalities: int, width: int) -> None:
         super().__init__()
-        self.hidden = Linear(members, modalities, width, width)
-        self.out = Linear(members, modalities, width, width)
+        self.hidden = Linear(members, num_modalities, width, width)
+        self.out = Linear(members, num_modalities, width, width)
 
     def forward(self, x: Tensor, select: slice = ALL) -> Tensor:
         normal = nn.functional.layer_norm(x, x.shape[-1:])
@@ -58,13 +58,15 @@ class DictionaryMatching(nn.Module):
     targets_P: Tensor
 
     def __init__(
-        self, members: Members, modalities: int, width: int, config: DictionaryConfig
+        self, members: Members, num_modalities: int, width: int, config: DictionaryConfig
     ) -> None:
         super().__init__()
         self.config = config
-        self.query = QueryMLP(members, modalities, width)
+        self.query = QueryMLP(members, num_modalities, width)
         self.codes_EKW = nn.Parameter(initial_codes(members, width, config))
-        self.pairs = [(i, j) for i in range(modalities) for j in range(modalities) if i != j]
+        self.pairs = [
+            (i, j) for i in range(num_modalities) for j in range(num_modalities) if i != j
+        ]
         # Buffers on the device, since a CUDA graph cannot copy from the host.
         ends_P2 = torch.tensor(self.pairs, dtype=torch.int64).view(-1, 2).to(members.device)
         self.register_buffer("sources_P", ends_P2[:, 0].contiguous(), persistent=False)
@@ -147,7 +149,7 @@ def info_nce(
     """Compute InfoNCE of each anchor, `[E, P, B]`.
 
     The positive is the same utterance in the other modality. Utterances of its class, padding and
-    utterances without both modalities are no negatives.
+    utterances without both modalities are not negatives.
     """
     scores_EPBC = anchors_EPBW @ candidates_EPCW.transpose(-1, -2) / temperature
     classes_EB = task.margin_classes(batch.labels_EB)

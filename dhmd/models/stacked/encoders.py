@@ -29,9 +29,10 @@ from dhmd.models.task import Task
 
 
 class ModalityEncoder(nn.Module):
-    """`X_m = Conv1d_m(x_m)`: `[E, 1, B, T, I]` → `[E, 1, B, T, D]`, zeros on padding.
+    """The encoder `X_m = Conv1d_m(x_m)`; maps `[E, 1, B, T, I]` to `[E, 1, B, T, D]`.
 
-    With `recurrent`, it is the sum of a GRU's two directions instead of the convolution.
+    The output is zero on padding. With `recurrent`, it is the sum of a GRU's two directions instead
+    of the convolution.
     """
 
     def __init__(
@@ -62,17 +63,17 @@ class ModalityEncoder(nn.Module):
 
 
 def modality_encoders(
-    members: Members, inputs: dict[str, int], model: ModelConfig
+    members: Members, inputs: dict[str, int], config: ModelConfig
 ) -> nn.ModuleList:
     """Build one encoder per modality, in the order of `inputs`."""
     return nn.ModuleList(
         ModalityEncoder(
             members,
             size,
-            model.width,
-            kernel=model.kernels[name],
-            recurrent=model.recurrent.get(name, False),
-            input_dropout=model.dropout.input[name],
+            config.width,
+            kernel=config.kernels[name],
+            recurrent=config.recurrent.get(name, False),
+            input_dropout=config.dropout.input[name],
         )
         for name, size in inputs.items()
     )
@@ -97,7 +98,7 @@ def copy_encoders(
             if parameter.shape != value.shape:
                 raise ValueError(
                     f"the pretrained encoder of {modality} does not fit the model: "
-                    "run the pretraining again"
+                    "run the pretrain stage again"
                 )
             with torch.no_grad():
                 parameter.copy_(value)
@@ -110,14 +111,14 @@ class UnimodalModel(Learner):
     """
 
     def __init__(
-        self, members: Members, task: Task, modality: str, inputs: int, model: ModelConfig
+        self, members: Members, task: Task, modality: str, inputs: int, config: ModelConfig
     ) -> None:
         super().__init__()
         self.task = task
-        (self.encoder,) = modality_encoders(members, {modality: inputs}, model)
-        self.hidden = Linear(members, 1, model.width, model.width)
-        self.dropout = Dropout(members, model.dropout.output)
-        self.head = Linear(members, 1, model.width, task.outputs)
+        (self.encoder,) = modality_encoders(members, {modality: inputs}, config)
+        self.hidden = Linear(members, 1, config.width, config.width)
+        self.dropout = Dropout(members, config.dropout.output)
+        self.head = Linear(members, 1, config.width, task.outputs)
 
     def predict(self, batch: EnsembleBatch) -> Tensor:
         (features,), (mask,) = batch.features, batch.masks
@@ -133,7 +134,7 @@ class UnimodalModel(Learner):
 
 
 class SelfAttention(nn.Module):
-    """One self-attention encoder per modality: `[E, 1, B, T_m, D]` each → the same shapes."""
+    """One self-attention encoder per modality; keeps the shapes `[E, 1, B, T_m, D]`."""
 
     def __init__(
         self, members: Members, modalities: tuple[str, ...], width: int, config: ModelConfig

@@ -14,7 +14,7 @@ from dhmd.models.stacked.layers import Dropout, Linear
 
 
 def auxiliary_average(outputs: list[Tensor], present_EMB: Tensor) -> Tensor:
-    """Average the auxiliary heads: `[E, M, B, O]` per space → `[E, B, O]` (ours).
+    """Average the auxiliary heads, `[E, M, B, O]` per space, to `[E, B, O]` (ours).
 
     The mean is over spaces and present modalities. It is detached: each head learns only from the
     labels and its teachers, so that distillation improves the final output directly; the fusion
@@ -26,7 +26,7 @@ def auxiliary_average(outputs: list[Tensor], present_EMB: Tensor) -> Tensor:
 
 
 class Gate(nn.Module):
-    """`h · σ(W h)`."""
+    """The gate `h · σ(W h)`."""
 
     def __init__(self, members: Members, groups: int, width: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Gate(nn.Module):
 
 
 class GatedFusion(nn.Module):
-    """Gate features `[E, M, B, W]`, then apply a residual MLP and a head: `[E, B, O]`.
+    """Gates for features `[E, M, B, W]`, a residual MLP and a head; returns `[E, B, O]`.
 
     Learned embeddings replace the features of an absent modality.
     """
@@ -45,7 +45,7 @@ class GatedFusion(nn.Module):
     def __init__(
         self,
         members: Members,
-        modalities: int,
+        num_modalities: int,
         widths: list[int],
         *,
         hidden: int,
@@ -53,11 +53,11 @@ class GatedFusion(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.gates = nn.ModuleList(Gate(members, modalities, width) for width in widths)
+        self.gates = nn.ModuleList(Gate(members, num_modalities, width) for width in widths)
         self.absent = nn.ParameterList(
-            nn.Parameter(members.normal(modalities, 1, width) * 0.1) for width in widths
+            nn.Parameter(members.normal(num_modalities, 1, width) * 0.1) for width in widths
         )
-        total = modalities * sum(widths)
+        total = num_modalities * sum(widths)
         self.narrow = Linear(members, 1, total, hidden)
         self.widen = Linear(members, 1, hidden, total)
         self.head = Linear(members, 1, total, outputs)

@@ -22,7 +22,7 @@ ALL = slice(None)
 
 
 class Linear(nn.Module):
-    """Apply `x W + b` for every member and group: `[E, g, …, I]` → `[E, g, …, O]`.
+    """A linear map `x W + b` per member and group, from `[E, g, …, I]` to `[E, g, …, O]`.
 
     With `groups=1`, all groups of the input have the same weights. `select` is the range of groups
     in the input, if it does not have all of them.
@@ -53,7 +53,7 @@ class Linear(nn.Module):
 
 
 class TemporalConvolution(nn.Module):
-    """Convolve over steps and keep their number: `[E, 1, B, T, I]` → `[E, 1, B, T, O]`.
+    """A convolution over steps, from `[E, 1, B, T, I]` to `[E, 1, B, T, O]`.
 
     Steps beyond either end are zeros. Padding must be zero too, so that its length has no effect.
     One product computes all taps, which are then shifted and summed: this needs fewer and larger
@@ -83,7 +83,7 @@ class TemporalConvolution(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Normalise the last axis of `[E, g, …, D]`, then scale and shift by group."""
+    """Layer norm over the last axis of `[E, g, …, D]`, with a scale and a shift per group."""
 
     def __init__(self, members: Members, groups: int, width: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class LayerNorm(nn.Module):
 
 
 class GRU(nn.Module):
-    """A bidirectional GRU, `[E, 1, B, T, I]` → `[E, 2, B, T, H]`; the groups are the directions.
+    """A bidirectional GRU; maps `[E, 1, B, T, I]` to `[E, 2, B, T, H]`, a group per direction.
 
     Padding does not change the state, so that the backward direction starts at the last real step.
     """
@@ -240,7 +240,7 @@ def by_group(module: nn.Module, *columns: list[Tensor]) -> list[Tensor]:
 
 
 class Dropout(nn.Module):
-    """Zero entries of `[E, g, …]` in training, with masks from each member's own stream.
+    """Dropout of `[E, g, …]` with masks from each member's own random stream.
 
     Kept entries are scaled to preserve the mean. Each entry uses 16 random bits, so that a rate is
     exact to 1/65536, at a quarter of the cost of one float per entry.

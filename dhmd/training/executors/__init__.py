@@ -54,7 +54,7 @@ def run_tasks(
     *,
     compute: ComputeConfig,
     device: torch.device,
-    processes: int,
+    num_processes: int,
     corpus: Corpus | None = None,
 ) -> None:
     """Run all tasks, so that the store has all their members.
@@ -66,20 +66,20 @@ def run_tasks(
         groups: the tasks; the members of a group are reported together, as one event per epoch.
         compute: the settings, which name the executor.
         device: the device that the tasks train on.
-        processes: the number of worker processes of the local executor.
+        num_processes: the number of worker processes of the local executor.
         corpus: the corpus of all tasks; None to read it for each task.
 
     Raises:
         DhmdError: bad input, a full disk, or a process that was killed. A second run resumes.
     """
     tasks = [task for group in groups for task in group]
-    if compute.executor == "local" and min(processes, len(tasks)) <= 1:
+    if compute.executor == "local" and min(num_processes, len(tasks)) <= 1:
         for task in tasks:
             run_task(task, observer, corpus)
         return
     if not tasks:
         return
-    executor = _executor(compute, min(processes, len(tasks)), device)
+    executor = _executor(compute, min(num_processes, len(tasks)), device)
     reports = [_GroupReport(group, observer) for group in groups]
     logged = 0
     try:
@@ -102,7 +102,7 @@ def run_tasks(
         raise executor.failures[0]
 
 
-def _executor(compute: ComputeConfig, processes: int, device: torch.device) -> Executor:
+def _executor(compute: ComputeConfig, num_processes: int, device: torch.device) -> Executor:
     if compute.executor == "slurm":
         from dhmd.training.executors.slurm import SlurmExecutor
 
@@ -111,7 +111,7 @@ def _executor(compute: ComputeConfig, processes: int, device: torch.device) -> E
         from dhmd.training.executors.ray import RayExecutor
 
         return RayExecutor(compute)
-    return LocalExecutor(processes, visible_gpus() if device.type == "cuda" else ())
+    return LocalExecutor(num_processes, visible_gpus() if device.type == "cuda" else ())
 
 
 class _GroupReport:

@@ -24,7 +24,7 @@ from dhmd.training.executors.exchange import Exchange
 from dhmd.training.task import EVENTS, EXIT_ERROR, LOG, STATUS, Task
 
 JOB = "job.txt"
-_SIGNALLED = 128  # a larger exit status, or a negative one: a signal ended the process
+_SIGNALLED = 128  # a larger or negative exit status means that a signal ended the process
 _MIN_FREE_BYTES = 1 << 20  # a disk with less free space is called full
 
 _log = logging.getLogger(__name__)
@@ -77,10 +77,10 @@ class ClusterExecutor(ABC):
 
     @abstractmethod
     def cancel(self, ids: Sequence[str]) -> None:
-        """End jobs."""
+        """Cancel the jobs with these ids."""
 
     def start(self, tasks: Sequence[Task]) -> None:
-        """Submit the tasks whose jobs are not in the queue yet, left there by a killed driver.
+        """Submit the tasks that have no job in the queue; a killed driver may have left some there.
 
         Raises:
             DhmdError: the scheduler is absent or fails.
@@ -89,7 +89,7 @@ class ClusterExecutor(ABC):
         for task in tasks:
             job_id = _read(task.folder / JOB)
             if job_id in queue:
-                _log.info("%s: %s is in the queue, as job %s", self.name, task.label, job_id)
+                _log.info("%s: %s is already in the queue as job %s", self.name, task.label, job_id)
                 self._jobs[task.folder] = _Job(task, job_id, _epochs(task))
             else:
                 new.append(task)
@@ -128,7 +128,7 @@ class ClusterExecutor(ABC):
             if self._exchange is not None:
                 self._exchange.collect([job.task for job in self._jobs.values()])
         except DhmdError as error:  # the scheduler may be restarting; the jobs continue
-            _log.warning("%s (the next query follows)", error)
+            _log.warning("%s (the queue will be queried again)", error)
             return
         for folder, job in list(self._jobs.items()):
             if not job.task.missing:

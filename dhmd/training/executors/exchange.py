@@ -201,6 +201,8 @@ def main(ids: Sequence[str], parent: int | None = None) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Run training tasks from the DVC remote.")
     parser.add_argument("tasks", nargs="+", metavar="ID")
-    parser.add_argument("--parent", type=int, help="id of the parent process; end when it ends")
+    parser.add_argument(
+        "--parent", type=int, help="id of the parent process; exit when the parent exits"
+    )
     arguments = parser.parse_args()
     sys.exit(main(arguments.tasks, arguments.parent))

@@ -20,9 +20,9 @@ class LocalExecutor:
     or pickled and a caller needs no `if __name__ == "__main__"`. They end when this process ends.
     """
 
-    def __init__(self, processes: int, gpus: Sequence[str] = ()) -> None:
+    def __init__(self, num_processes: int, gpus: Sequence[str] = ()) -> None:
         """Create the executor; processes take turns at `gpus`, named as in CUDA_VISIBLE_DEVICES."""
-        self._processes, self._gpus = processes, gpus
+        self._processes, self._gpus = num_processes, gpus
         self._shares: dict[subprocess.Popen[bytes], list[Task]] = {}
         self.failures: list[Exception] = []
 

@@ -15,7 +15,7 @@ SPLITS_OF_VIDEOS = ("train", "train", "train", "valid", "test", "test")
 
 
 def tokens(count: int, offsets: Sequence[int]) -> Tokens:
-    """Return `count` tokens, of which every third is masked."""
+    """Return `count` tokens; every third is masked."""
     ids = np.arange(count)
     return Tokens(
         ids=ids,
@@ -27,7 +27,7 @@ def tokens(count: int, offsets: Sequence[int]) -> Tokens:
 
 
 def small_corpus(**changes: Any) -> CorpusData:
-    """Six videos of two segments with aligned text and audio; the first segment has no audio."""
+    """Return six videos of two segments, with aligned text and audio; the first has no audio."""
     rng = np.random.default_rng(7)
     videos = tuple(f"v{i // 2}" for i in range(12))
     lengths = [3, 0, 1, 4, 2, 2, 5, 1, 1, 3, 2, 1]

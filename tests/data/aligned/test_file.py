@@ -1,4 +1,4 @@
-"""The aligned features file is written and read; damage is detected, and bytes are stable."""
+"""The aligned features file: writing, reading, detection of damage, and equal bytes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tests.data.aligned.corpora import small_corpus
 
 
 def write_corpus(tmp_path: Path, **changes: Any) -> Path:
+    """Write a small corpus, and return its path."""
     path = tmp_path / "x.h5"
     write_aligned(path, small_corpus(**changes))
     return path
@@ -69,7 +70,7 @@ def test_test_labels_are_nan_by_default(tmp_path: Path) -> None:
         assert np.isfinite(np.delete(values, test)).all()
 
 
-def test_statistics_are_of_present_train_rows(tmp_path: Path) -> None:
+def test_statistics_use_only_train_segments_with_the_modality(tmp_path: Path) -> None:
     data = small_corpus()
     corpus = read_corpus(write_corpus(tmp_path))
     for m, modality in enumerate(data.modalities):
@@ -117,7 +118,7 @@ def test_a_modality_absent_from_train_has_neutral_statistics(tmp_path: Path) -> 
     np.testing.assert_array_equal(statistics.std_d, [1, 1])
 
 
-def test_several_folds(tmp_path: Path) -> None:
+def test_each_fold_of_a_file_can_be_read(tmp_path: Path) -> None:
     first = small_corpus().folds["standard"]
     path = write_corpus(tmp_path, folds={"b": first, "a": first[::-1].copy()})
     default, other = read_corpus(path), read_corpus(path, fold="a")
@@ -130,7 +131,7 @@ def test_several_folds(tmp_path: Path) -> None:
         read_corpus(path, fold="c")
 
 
-def test_a_classification_without_optional_parts(tmp_path: Path) -> None:
+def test_optional_values_may_be_absent(tmp_path: Path) -> None:
     labels = np.arange(12) % 2
     path = write_corpus(
         tmp_path,
@@ -212,7 +213,7 @@ def test_a_flipped_bit_is_detected(tmp_path: Path) -> None:
         read_corpus(path)
 
 
-def test_other_files(tmp_path: Path) -> None:
+def test_other_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match=r"none\.h5: there is no such .*; run the align stage"):
         read_corpus(tmp_path / "none.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
@@ -260,7 +261,10 @@ def test_invalid_features_are_errors(tmp_path: Path) -> None:
         (Ragged(bad, text.offsets), "features of text are not finite"),
         (Ragged(text.values[:-1], text.offsets), "have shape (24, 3), expected (25, 3)"),
         (Ragged(text.values[:, :2], text.offsets), "have shape (25, 2), expected (25, 3)"),
-        (longer, "audio is not aligned with text"),
+        (
+            longer,
+            "text and audio have different segment lengths, but alignment 'word' requires equal",
+        ),
     ):
         with pytest.raises(DhmdError) as caught:
             write_corpus(tmp_path, features={**data.features, "text": wrong})

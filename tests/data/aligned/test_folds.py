@@ -15,12 +15,13 @@ SPLITS = {"train": ["a", "b"], "valid": ["25522"], "test": ["255224", "gone"]}
 
 
 def folds_file(tmp_path: Path, content: object) -> Path:
+    """Write a folds file, and return its path."""
     path = tmp_path / "folds.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
 
-def test_one_fold_and_several(tmp_path: Path) -> None:
+def test_a_file_has_one_fold_or_several(tmp_path: Path) -> None:
     only = read_folds(folds_file(tmp_path, SPLITS))
     assert only == {"standard": {split: tuple(videos) for split, videos in SPLITS.items()}}
     assert list(read_folds(folds_file(tmp_path, {"1": SPLITS, "2": SPLITS}))) == ["1", "2"]
@@ -50,7 +51,7 @@ def test_invalid_files_are_errors(tmp_path: Path, content: Any, sentence: str) -
     assert sentence in str(caught.value)
 
 
-def test_a_file_that_is_absent_or_not_json(tmp_path: Path) -> None:
+def test_an_absent_or_damaged_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DhmdError, match="cannot read the folds file: No such file"):
         read_folds(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")
@@ -65,7 +66,7 @@ def test_a_file_that_is_absent_or_not_json(tmp_path: Path) -> None:
         (["a", "25522"], "split 'test' of fold 'standard' has no segment"),
     ],
 )
-def test_segments_that_do_not_fit(videos: list[str], sentence: str) -> None:
+def test_segments_without_a_split_are_errors(videos: list[str], sentence: str) -> None:
     with pytest.raises(DhmdError) as caught:
         assign_splits({"standard": SPLITS}, videos, where="folds.json")
     assert sentence in str(caught.value)

@@ -14,6 +14,7 @@ from tests.data.aligned.corpora import small_corpus
 
 
 def identity(tmp_path: Path, **changes: Any) -> str:
+    """Return the identity of a small corpus with changes."""
     write_aligned(tmp_path / "x.h5", small_corpus(**changes))
     return read_corpus(tmp_path / "x.h5").identity
 
@@ -30,7 +31,9 @@ def identity(tmp_path: Path, **changes: Any) -> str:
         {"sources": {"words.csd": "cd" * 32}},
     ],
 )
-def test_the_identity_changes(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_the_identity_depends_on_what_comparable_results_share(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
     assert identity(tmp_path, **changes) != identity(tmp_path)
 
 

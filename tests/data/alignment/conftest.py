@@ -1,4 +1,4 @@
-"""Settings of Hypothesis: the same examples in every run, and no time limit."""
+"""Configure Hypothesis: the same examples in every run, and no time limit."""
 
 from hypothesis import settings
 

@@ -14,13 +14,13 @@ from dhmd.data.csd import write_sequence
 from dhmd.recipes import Recipe, parse_recipe
 
 Array = np.ndarray[Any, Any]
-Entries = dict[str, dict[str, tuple[Any, Any]]]  # sequence -> entry id -> (features, intervals)
+Entries = dict[str, dict[str, tuple[Any, Any]]]  # sequence: entry id: (features, intervals)
 
 FOLDS = {"train": ["v"], "valid": ["w"], "test": ["x"]}
 
 
 def hand_entries() -> Entries:
-    """Video v, for calculation by hand, and the minimal videos w and x for the other splits.
+    """Return video v, whose results are calculated by hand, and minimal videos w and x.
 
     v's words:     oh [0,1]  (a) [1,1]  sp [1,2]  good [2,4]  bad [5,6]
     v's segments:  0: [2,4.5]   1: [0,2]   2: [4.2,4.8]   3: [3,3]   4: [0,6]
@@ -108,14 +108,14 @@ RATES = {"acoustic": (20, 3), "visual": (10, 2)}  # rows per second, width
 
 
 def frames(rate: int, width: int, seed: int) -> tuple[Any, Any]:
-    """Random frames of one video, and their intervals."""
+    """Return random frames of one video, and their intervals."""
     start = np.arange(0, WORDS * WORD, 1 / rate)
     rng = np.random.default_rng(seed)
     return rng.normal(size=(len(start), width)), np.stack([start, start + 1 / rate], axis=1)
 
 
 def corpus_entries(videos: list[str] = VIDEOS) -> Entries:
-    """Videos of twenty words in five segments without gaps, with frames over all of them."""
+    """Return videos of twenty words in five segments without gaps, with frames over all."""
     start = np.arange(WORDS) * WORD
     words = np.stack([start, start + WORD], axis=1)
     segments = np.stack([words[::4, 0], words[3::4, 1]], axis=1)
@@ -130,7 +130,7 @@ def corpus_entries(videos: list[str] = VIDEOS) -> Entries:
 
 
 def generated_recipe(**changes: object) -> Recipe:
-    """The recipe of these files; `changes` replace top-level keys."""
+    """Return the recipe of these files; `changes` replace top-level keys."""
     names = ("words", "vectors", "acoustic", "visual", "labels")
     mapping: dict[str, object] = {
         "title": "random numbers",

@@ -15,7 +15,7 @@ from tests.data.alignment.files import align, hand_entries
 NO_SP = AlignConfig(drop_words=("sp",))
 
 
-def test_results_calculated_by_hand(tmp_path: Path) -> None:
+def test_results_equal_those_calculated_by_hand(tmp_path: Path) -> None:
     corpus, report = align(tmp_path, config=NO_SP)
     assert corpus.ids == ("v[0]", "v[1]", "v[4]", "w[0]", "x[0]")
     assert corpus.videos == ("v", "v", "v", "w", "x")
@@ -121,7 +121,7 @@ def test_unaligned_modalities_keep_their_rates(tmp_path: Path) -> None:
     assert report["empty_segments"] == {"v[3]": "no length"}
 
 
-def test_one_or_two_modalities(tmp_path: Path) -> None:
+def test_a_recipe_may_have_one_or_two_modalities(tmp_path: Path) -> None:
     whole, _ = align(tmp_path / "all")
     for subset in (["text"], ["audio", "vision"], ["vision", "text"]):
         names = {"text": "vectors", "audio": "acoustic", "vision": "visual"}
@@ -204,7 +204,7 @@ def test_labels_within_the_tolerance_are_clipped(tmp_path: Path) -> None:
     assert report["counts"]["labels_clipped"] == 1
 
 
-def test_classes(tmp_path: Path) -> None:
+def test_labels_can_be_classes(tmp_path: Path) -> None:
     entries = hand_entries()
     for features, _ in entries["labels"].values():
         for row in range(len(features)):

@@ -1,4 +1,4 @@
-"""Missing values in all data types of files."""
+"""Cleaning of missing values in every data type."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def test_missing_values_become_zero_and_are_counted(dtype: Any) -> None:
     assert np.isinf(features[0, 0])  # the input is not modified
 
 
-def test_integers_and_empty_arrays() -> None:
+def test_integers_and_empty_arrays_are_supported() -> None:
     assert clean_values(np.array([[-128, 127]], dtype=np.int8)).count == 0
     assert clean_values(np.array([[-(2**63), 5]], dtype=np.int64)).count == 1
     assert clean_values(np.array([[True, False]])).count == 0

@@ -1,4 +1,4 @@
-"""Alignment with a text encoder; that of these tests counts letters."""
+"""Alignment with a text encoder; a fake one counts letters."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.data.alignment.files import align as align_files
 NO_SP = AlignConfig(drop_words=("sp",))
 
 
-class Letters:
-    """An encoder whose sub-words are letters; a vector has the letters of word and utterance."""
+class LetterEncoder:
+    """A fake encoder; a vector has the number of letters of the word and of the utterance."""
 
     def __init__(self, *, trained: bool = False) -> None:
         self.source = EncoderSource(written="letters", digest="ab" * 32, trained=trained)
@@ -54,11 +54,12 @@ class Letters:
 
 def align(
     folder: Path,
-    encoder: Letters | None,
+    encoder: LetterEncoder | None,
     config: AlignConfig = NO_SP,
     alignment: Any = "word",
     **changes: Any,
 ) -> Corpus:
+    """Align the corpus of files.py with an encoder."""
     entries = hand_entries()
     del entries["vectors"]  # not needed
     corpus, _ = align_files(
@@ -67,8 +68,8 @@ def align(
     return corpus
 
 
-def test_results_calculated_by_hand(tmp_path: Path) -> None:
-    corpus = align(tmp_path, Letters())
+def test_results_equal_those_calculated_by_hand(tmp_path: Path) -> None:
+    corpus = align(tmp_path, LetterEncoder())
     assert corpus.words is not None
     assert corpus.words[:3] == (("good",), ("oh",), ("oh", "good", "bad"))
     assert corpus.feature_names["text"] == ("own", "all")
@@ -86,15 +87,15 @@ def test_results_calculated_by_hand(tmp_path: Path) -> None:
 
 
 def test_the_encoder_is_part_of_the_identity(tmp_path: Path) -> None:
-    corpus = align(tmp_path, Letters())
+    corpus = align(tmp_path, LetterEncoder())
     assert corpus.sources == {"words.csd": "00", "features.encoder": "ab" * 32}
-    other = Letters()
+    other = LetterEncoder()
     other.source = replace(other.source, digest="cd" * 32)
     assert align(tmp_path, other).identity != corpus.identity
 
 
 def test_sub_words_are_stored_if_the_encoder_is_trained(tmp_path: Path) -> None:
-    corpus = align(tmp_path, Letters(trained=True), AlignConfig(empty_segments="keep"))
+    corpus = align(tmp_path, LetterEncoder(trained=True), AlignConfig(empty_segments="keep"))
     tokens = corpus.tokens
     assert tokens is not None
     #                                good, oh sp, nothing, nothing, oh sp good bad, one, one
@@ -107,9 +108,9 @@ def test_sub_words_are_stored_if_the_encoder_is_trained(tmp_path: Path) -> None:
 def test_results_do_not_depend_on_the_block_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = align(tmp_path, Letters(trained=True))
+    whole = align(tmp_path, LetterEncoder(trained=True))
     monkeypatch.setattr("dhmd.data.text.writer._BLOCK", 2)
-    encoder = Letters(trained=True)
+    encoder = LetterEncoder(trained=True)
     blocks = align(tmp_path, encoder)
     assert encoder.calls == 3
     np.testing.assert_array_equal(blocks.features["text"].values, whole.features["text"].values)
@@ -119,14 +120,14 @@ def test_results_do_not_depend_on_the_block_size(
 
 
 def test_text_has_one_step_per_word_without_alignment(tmp_path: Path) -> None:
-    corpus = align(tmp_path, Letters(), alignment="none")
+    corpus = align(tmp_path, LetterEncoder(), alignment="none")
     assert corpus.features["text"].lengths.tolist() == [1, 1, 0, 3, 1, 1]  # v[2] has rows, no word
     assert corpus.features["audio"].lengths.tolist() == [3, 4, 2, 8, 1, 1]
 
 
 def test_the_recipe_may_have_words_without_vectors(tmp_path: Path) -> None:
     roles = {"text": "words", "audio": "acoustic", "vision": "visual"}
-    corpus = align(tmp_path, Letters(), modalities=roles)
+    corpus = align(tmp_path, LetterEncoder(), modalities=roles)
     np.testing.assert_array_equal(corpus.features["text"][2], [[2, 9], [4, 9], [3, 9]])
     with pytest.raises(DhmdError, match=r"has words; set features\.text to contextual"):
         align(tmp_path, None, modalities=roles)
@@ -135,23 +136,27 @@ def test_the_recipe_may_have_words_without_vectors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "changes", "expected"),
     [
-        (NO_SP, {"modalities": {"audio": "acoustic"}}, "random.yaml has no text: set it to words"),
+        (
+            NO_SP,
+            {"modalities": {"audio": "acoustic"}},
+            "random.yaml has no text: set features.text to",
+        ),
         (AlignConfig(), {"reference": "visual"}, "the reference 'visual' has no words"),
         (AlignConfig(centre_by_video=("text",)), {}, "align.centre_by_video names text, whose"),
     ],
 )
-def test_settings_that_contradict_the_encoder(
+def test_settings_that_contradict_the_encoder_are_errors(
     tmp_path: Path, config: AlignConfig, changes: Any, expected: str
 ) -> None:
     with pytest.raises(DhmdError, match=expected):
-        align(tmp_path, Letters(), config, **changes)
+        align(tmp_path, LetterEncoder(), config, **changes)
     job = CorpusJob(
         recipe=generated_recipe(**changes),
         paths=write_files(tmp_path, hand_entries()),
         align=config,
         alignment="word",
         folds_path=write_folds(tmp_path, FOLDS),
-        encoder=Letters(),
+        encoder=LetterEncoder(),
     )
     (problem,) = check_corpus(job)
     assert expected in problem

@@ -1,4 +1,4 @@
-"""Errors: `align_corpus` raises one and writes no file, `check_corpus` returns all."""
+"""`align_corpus` raises the first error and writes no file; `check_corpus` returns all errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.data.alignment.files import (
 
 
 def error_message(tmp_path: Path, **arguments: Any) -> str:
-    """The message of `align_corpus`, which must be one line and not leave a file."""
+    """Return the message of `align_corpus`; it must be one line, and no file may be left."""
     with pytest.raises(DhmdError) as caught:
         align(tmp_path, **arguments)
     assert "\n" not in str(caught.value)
@@ -31,7 +31,7 @@ def error_message(tmp_path: Path, **arguments: Any) -> str:
     return str(caught.value)
 
 
-def test_a_missing_sequence(tmp_path: Path) -> None:
+def test_a_missing_sequence_is_an_error(tmp_path: Path) -> None:
     paths = write_files(tmp_path, hand_entries())
     paths["visual"].unlink()
     assert "visual.csd: no such computational sequence" in error_message(tmp_path, paths=paths)
@@ -40,7 +40,7 @@ def test_a_missing_sequence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "text"), [(3.2, "3.2"), (-7.0, "-7"), (np.nan, "nan"), (np.inf, "inf")]
 )
-def test_labels_out_of_range(tmp_path: Path, label: float, text: str) -> None:
+def test_labels_out_of_range_are_errors(tmp_path: Path, label: float, text: str) -> None:
     entries = hand_entries()
     entries["labels"]["v"][0][4][0] = label
     assert error_message(tmp_path, entries=entries) == (
@@ -61,7 +61,9 @@ def test_labels_out_of_range(tmp_path: Path, label: float, text: str) -> None:
         ("acoustic", ([["a", "b"]], [[0, 1]]), "entry 'x' has 2 columns of words"),
     ],
 )
-def test_entries_that_do_not_fit(tmp_path: Path, sequence: str, entry: Any, expected: str) -> None:
+def test_inconsistent_entries_are_errors(
+    tmp_path: Path, sequence: str, entry: Any, expected: str
+) -> None:
     entries = hand_entries()
     entries[sequence]["x"] = entry
     assert expected in error_message(tmp_path, entries=entries)
@@ -72,7 +74,7 @@ def test_entries_that_do_not_fit(tmp_path: Path, sequence: str, entry: Any, expe
     [
         (
             {"modalities": {"text": "words"}},
-            "modality text needs numbers, but the sequence 'words' has words",
+            "modality text requires numbers, but the sequence 'words' has words",
         ),
         ({"labels": {"sequence": "words"}}, "words.csd has words instead of numbers"),
         (
@@ -85,13 +87,15 @@ def test_entries_that_do_not_fit(tmp_path: Path, sequence: str, entry: Any, expe
         ),
     ],
 )
-def test_recipes_that_do_not_fit(tmp_path: Path, recipe: dict[str, Any], expected: str) -> None:
+def test_recipes_that_contradict_the_files_are_errors(
+    tmp_path: Path, recipe: dict[str, Any], expected: str
+) -> None:
     if "labels" in recipe:
         recipe = {"labels": {"low": -3.0, "high": 3.0, **recipe["labels"]}}
     assert expected in error_message(tmp_path, recipe=recipe)
 
 
-def test_labels_split_into_pieces(tmp_path: Path) -> None:
+def test_labels_split_into_pieces_are_errors(tmp_path: Path) -> None:
     entries = hand_entries()
     entries["labels"]["v[0]"] = entries["labels"].pop("v")
     message = error_message(tmp_path, entries=entries)
@@ -99,6 +103,7 @@ def test_labels_split_into_pieces(tmp_path: Path) -> None:
 
 
 def problems(tmp_path: Path, paths: dict[str, Path], folds: Any) -> list[str]:
+    """Return the problems that `check_corpus` lists."""
     job = CorpusJob(
         recipe=generated_recipe(),
         paths=paths,

@@ -1,4 +1,4 @@
-"""The origin of a corpus, with which files to predict are aligned in the same way."""
+"""`Origin`: align files to predict like the corpus of a model."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ CONFIG = AlignConfig(
 
 
 def job() -> CorpusJob:
+    """Return the job of aligning a corpus whose files do not exist."""
     names = ("words", "vectors", "acoustic", "visual", "labels")
     recipe = generated_recipe(sequences={n: {"path": f"Corpus/deep/{n}_v2.csd"} for n in names})
     return CorpusJob(recipe=recipe, align=CONFIG, alignment="none", epsilon=1e-3)
 
 
 def origin() -> Origin:
-    """The origin of a corpus; one of its files records its extractor."""
+    """Return the origin of a corpus; one of the files records an extractor."""
     metadata: dict[str, dict[str, object]] = {"acoustic": {"extractor": {"name": "openSMILE"}}}
     names = ("words", "vectors", "acoustic", "visual")
     opened = {name: SimpleNamespace(metadata=metadata.get(name, {})) for name in names}

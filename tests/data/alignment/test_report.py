@@ -1,4 +1,4 @@
-"""Files with gaps, other units, missing values or unusual ids: a warning or an error each."""
+"""Warnings and errors on gaps, other units of time, missing values and unusual ids."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def error_message(folder: Path, entries: Entries, **options: Any) -> str:
 def read_for_prediction(
     folder: Path, entries: Entries, segments: bool = True
 ) -> tuple[Any, list[str]]:
-    """Read files for prediction, with their label segments, and return the warnings, too."""
+    """Read files for prediction, and return the features and the warnings."""
     corpus, report = align(folder / "trained", corpus_entries(), folds=SPLITS)
     paths = write_files(folder, entries)
     labels = folder / "segments"
@@ -95,7 +95,7 @@ def test_a_valid_corpus_has_no_warning(tmp_path: Path) -> None:
 # Videos that a sequence lacks.
 
 
-def without_audio() -> Entries:
+def entries_without_audio() -> Entries:
     entries = corpus_entries()
     for video in ("tr1", "te0"):
         del entries["acoustic"][video]
@@ -106,7 +106,7 @@ def without_audio() -> Entries:
 def test_incomplete_videos_are_kept_with_the_modality_absent(
     tmp_path: Path, alignment: str
 ) -> None:
-    corpus, warnings = align_and_check(tmp_path, without_audio(), alignment=alignment)
+    corpus, warnings = align_and_check(tmp_path, entries_without_audio(), alignment=alignment)
     assert set(corpus.videos) == set(VIDEOS)
     for n, video in enumerate(corpus.videos):
         lacks = video in ("tr1", "te0")
@@ -121,7 +121,7 @@ def test_incomplete_videos_may_be_dropped_and_splits_that_shrink_are_reported(
     tmp_path: Path,
 ) -> None:
     config = AlignConfig(incomplete_videos="drop")
-    corpus, warnings = align_and_check(tmp_path, without_audio(), config=config)
+    corpus, warnings = align_and_check(tmp_path, entries_without_audio(), config=config)
     assert set(corpus.videos) == set(VIDEOS) - {"tr1", "te0"}
     assert warnings == [
         "2 of 6 videos are left out, because they are not in acoustic (te0, tr1)",
@@ -163,7 +163,7 @@ def test_test_videos_without_labels_are_reported(tmp_path: Path) -> None:
 
 
 def test_prediction_keeps_incomplete_videos_too(tmp_path: Path) -> None:
-    utterances, notes = read_for_prediction(tmp_path, without_audio())
+    utterances, notes = read_for_prediction(tmp_path, entries_without_audio())
     assert len(utterances.ids) == len(VIDEOS) * SEGMENTS
     lengths = dict(zip(utterances.ids, utterances.lengths["audio"], strict=True))
     assert lengths["te0[0]"] == 0
@@ -177,7 +177,8 @@ def test_prediction_keeps_incomplete_videos_too(tmp_path: Path) -> None:
 # Times.
 
 
-def scaled(name: str, factor: float, shift: float = 0.0) -> Entries:
+def scale_times(name: str, factor: float, shift: float = 0.0) -> Entries:
+    """Return entries in which the times of a sequence are scaled and shifted."""
     entries = corpus_entries()
     entries[name] = {
         video: (features, np.asarray(times) * factor + shift)
@@ -188,33 +189,33 @@ def scaled(name: str, factor: float, shift: float = 0.0) -> Entries:
 
 @pytest.mark.parametrize("alignment", ["word", "none"])
 def test_milliseconds_are_an_error(tmp_path: Path, alignment: str) -> None:
-    expected = error_message(tmp_path, scaled("acoustic", 1000), alignment=alignment)
+    expected = error_message(tmp_path, scale_times("acoustic", 1000), alignment=alignment)
     assert expected == (
         "acoustic.csd: its times run from 0 s to 6000 s, the segments of labels from 0 s to 6 s:"
         " are the intervals of acoustic in milliseconds? All must be in seconds"
     )
 
 
-def test_words_labels_and_frame_numbers_in_other_units(tmp_path: Path) -> None:
+def test_each_sequence_in_other_units_is_an_error(tmp_path: Path) -> None:
     assert "are the intervals of words in milliseconds" in error_message(
-        tmp_path / "words", scaled("words", 1000)
+        tmp_path / "words", scale_times("words", 1000)
     )
     assert "are the segments of labels in milliseconds" in error_message(
-        tmp_path / "labels", scaled("labels", 1000)
+        tmp_path / "labels", scale_times("labels", 1000)
     )
     assert "are the intervals of visual in another unit" in error_message(
-        tmp_path / "frames", scaled("visual", 100)
+        tmp_path / "frames", scale_times("visual", 100)
     )
 
 
 @pytest.mark.parametrize("segments", [True, False])
-def test_prediction_refuses_milliseconds(tmp_path: Path, segments: bool) -> None:
+def test_milliseconds_are_an_error_in_prediction(tmp_path: Path, segments: bool) -> None:
     with pytest.raises(DhmdError, match="are the intervals of acoustic in milliseconds"):
-        read_for_prediction(tmp_path, scaled("acoustic", 1000), segments)
+        read_for_prediction(tmp_path, scale_times("acoustic", 1000), segments)
 
 
-def test_a_long_recording_with_one_early_segment(tmp_path: Path) -> None:
-    """Frames continue for 200 s after the only segment."""
+def test_a_recording_may_continue_after_its_last_segment(tmp_path: Path) -> None:
+    """Check that frames may continue for 200 s after the only segment."""
     entries = corpus_entries()
     for video in VIDEOS:
         features, times = entries["labels"][video]
@@ -228,13 +229,13 @@ def test_a_long_recording_with_one_early_segment(tmp_path: Path) -> None:
 
 
 def test_a_modality_without_overlap_is_an_error(tmp_path: Path) -> None:
-    assert error_message(tmp_path / "late", scaled("visual", 1, shift=7)) == (
+    assert error_message(tmp_path / "late", scale_times("visual", 1, shift=7)) == (
         "visual.csd: its times run from 7 s to 13 s, the segments of labels from 0 s to 6 s, and"
         " none of the 30 segments has any vision: are the intervals of visual in seconds, from the"
         " beginning of the video?"
     )
     assert "and none of the 30 segments has any words" in error_message(
-        tmp_path / "words", scaled("words", 1, shift=7)
+        tmp_path / "words", scale_times("words", 1, shift=7)
     )
     entries = corpus_entries()
     entries["acoustic"] = {f"x-{video}": rows for video, rows in entries["acoustic"].items()}
@@ -248,15 +249,16 @@ def test_a_modality_without_overlap_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_modality_absent_from_half_of_the_segments_is_reported(tmp_path: Path) -> None:
-    assert align_and_check(tmp_path / "most", scaled("acoustic", 0.5))[1] == []
-    _, warnings = align_and_check(tmp_path / "half", scaled("acoustic", 0.4))
+    assert align_and_check(tmp_path / "most", scale_times("acoustic", 0.5))[1] == []
+    _, warnings = align_and_check(tmp_path / "half", scale_times("acoustic", 0.4))
     assert warnings == [
         "acoustic.csd: its times run from 0 s to 2.4 s, the segments of labels from 0 s to 6 s:"
         " audio is absent from 18 of 30 (60.0%) segments"
     ]
 
 
-def instants(entries: Entries, name: str) -> Entries:
+def entries_with_instants(entries: Entries, name: str) -> Entries:
+    """Replace the intervals of a sequence by their starts."""
     entries[name] = {
         video: (features, np.stack([np.asarray(times)[:, 0]] * 2, axis=1))
         for video, (features, times) in entries[name].items()
@@ -269,7 +271,7 @@ def test_instants_belong_to_the_word_or_segment_that_contains_them(
     tmp_path: Path, alignment: str
 ) -> None:
     corpus, warnings = align_and_check(
-        tmp_path, instants(corpus_entries(), "acoustic"), alignment=alignment
+        tmp_path, entries_with_instants(corpus_entries(), "acoustic"), alignment=alignment
     )
     assert warnings == []
     assert corpus.present_NM.all()
@@ -281,13 +283,13 @@ def test_instants_belong_to_the_word_or_segment_that_contains_them(
 
 
 def test_words_and_segments_must_have_a_length(tmp_path: Path) -> None:
-    assert error_message(tmp_path / "words", instants(corpus_entries(), "words")) == (
+    assert error_message(tmp_path / "words", entries_with_instants(corpus_entries(), "words")) == (
         "words.csd: no word has a length (start = end), so nothing can be aligned to the words:"
-        " give each word its end"
+        " correct the ends of the words"
     )
-    assert error_message(tmp_path / "labels", instants(corpus_entries(), "labels")) == (
-        "random: none of the segments of labels has a length (start = end)"
-    )
+    assert error_message(
+        tmp_path / "labels", entries_with_instants(corpus_entries(), "labels")
+    ) == ("random: none of the segments of labels has a length (start = end)")
 
 
 def test_rows_without_length_are_reported(tmp_path: Path) -> None:
@@ -354,7 +356,8 @@ def test_a_huge_value_is_missing(tmp_path: Path) -> None:
 # Ids.
 
 
-def renamed(entries: Entries, names: dict[str, str]) -> Entries:
+def rename_videos(entries: Entries, names: dict[str, str]) -> Entries:
+    """Rename the videos in all sequences."""
     return {
         name: {names.get(video, video): rows for video, rows in videos.items()}
         for name, videos in entries.items()
@@ -373,7 +376,7 @@ def renamed(entries: Entries, names: dict[str, str]) -> Entries:
     ],
 )
 def test_similar_ids_are_different_videos(tmp_path: Path, pair: tuple[str, str]) -> None:
-    entries = renamed(corpus_entries(), dict(zip(("te0", "te1"), pair, strict=True)))
+    entries = rename_videos(corpus_entries(), dict(zip(("te0", "te1"), pair, strict=True)))
     corpus, warnings = align_and_check(tmp_path, entries, folds={**SPLITS, "test": list(pair)})
     assert warnings == []
     plain, _ = align(tmp_path / "plain", corpus_entries(), folds=SPLITS)
@@ -390,7 +393,7 @@ def test_similar_ids_are_different_videos(tmp_path: Path, pair: tuple[str, str])
 
 
 def test_pieces_are_joined_only_where_their_file_splits_the_video(tmp_path: Path) -> None:
-    """`te0[1]` and `te0[2]` in acoustic are pieces of te0; `tr0[7]` is another video than tr0."""
+    """Check that `te0[1]` and `te0[2]` are pieces of te0, but `tr0[7]` is a separate video."""
     entries = corpus_entries([*VIDEOS, "tr0[7]"])
     features, times = entries["acoustic"].pop("te0")
     for piece, rows in enumerate(np.array_split(np.arange(len(features)), 3)):
@@ -410,7 +413,7 @@ def test_pieces_are_joined_only_where_their_file_splits_the_video(tmp_path: Path
 
 
 @pytest.mark.parametrize("alignment", ["word", "none"])
-def test_a_fourth_modality(tmp_path: Path, alignment: str) -> None:
+def test_a_recipe_may_have_a_fourth_modality(tmp_path: Path, alignment: str) -> None:
     entries = corpus_entries()
     entries["gsr"] = {video: frames(5, 1, n) for n, video in enumerate(VIDEOS)}
     modalities = {"text": "vectors", "audio": "acoustic", "vision": "visual", "physio": "gsr"}
@@ -437,7 +440,7 @@ def test_a_fourth_modality(tmp_path: Path, alignment: str) -> None:
         )
 
 
-def test_an_unknown_modality_to_centre_is_named(tmp_path: Path) -> None:
+def test_an_unknown_modality_in_centre_by_video_is_an_error(tmp_path: Path) -> None:
     config = AlignConfig(centre_by_video=("smell",))
     assert "align.centre_by_video names 'smell', but the modalities of recipes/random.yaml are" in (
         error_message(tmp_path, corpus_entries(), config=config)

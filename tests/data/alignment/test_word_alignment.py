@@ -1,4 +1,4 @@
-"""Overlaps and means: equal to the SDK's definition, and invariant under a shift of time."""
+"""Overlaps and means match the SDK's definition, and do not depend on a shift of time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EPSILONS = (1e-5, 1 / GRID, 3 / GRID)
 
 @st.composite
 def intervals(draw: st.DrawFn) -> Array:
-    """Any intervals: nested, overlapping, equal or of zero length, in any order."""
+    """Draw intervals: nested, overlapping, equal or of zero length, in any order."""
     count = draw(st.integers(0, 8))
     start = draw(hnp.arrays(np.int64, count, elements=st.integers(0, 40)))
     length = draw(hnp.arrays(np.int64, count, elements=st.integers(0, 30)))
@@ -30,13 +30,13 @@ def intervals(draw: st.DrawFn) -> Array:
 
 @st.composite
 def rows(draw: st.DrawFn) -> Array:
-    """Intervals sorted by start, like the rows of a sequence."""
+    """Draw intervals sorted by start, like the rows of a sequence."""
     unsorted = draw(intervals())
     return unsorted[np.argsort(unsorted[:, 0], kind="stable")]
 
 
 def plain_pairs(reference: Array, other: Array, epsilon: float) -> list[tuple[int, int]]:
-    """The SDK's definition; if all rows are instants, their start determines the interval."""
+    """Find pairs by the SDK's definition; an instant belongs to the interval of its start."""
     pairs = []
     instants = all(end - start <= epsilon for start, end in other)
     for w, (ref_start, ref_end) in enumerate(reference):
@@ -54,6 +54,7 @@ def plain_pairs(reference: Array, other: Array, epsilon: float) -> list[tuple[in
 
 
 def pairs_of(reference: Array, other: Array, epsilon: float) -> list[tuple[int, int]]:
+    """Return the pairs of `overlap_pairs` as a list."""
     references, rows = overlap_pairs(reference, other, epsilon)
     return list(zip(references.tolist(), rows.tolist(), strict=True))
 
@@ -72,7 +73,7 @@ def test_instants_belong_to_the_interval_of_their_start(
 
 
 def test_every_instant_of_a_second_belongs_to_one_word() -> None:
-    """With a thousand words of 0.3 s: despite rounding, each instant is in exactly one word."""
+    """Check that despite rounding, each instant is in exactly one of a thousand words."""
     start = np.arange(1000) * 0.3
     words = np.stack([start, start + 0.3], axis=1)
     time = np.arange(6000) / 20
@@ -111,7 +112,7 @@ def test_a_shift_of_time_changes_nothing(reference: Array, other: Array, shift: 
 def test_each_row_belongs_to_one_half_of_a_divided_segment(
     other: Array, data: st.DataObject
 ) -> None:
-    """This is true of rows that do not cross the cut."""
+    """Check this for rows that do not cross the cut."""
     times = data.draw(st.lists(st.integers(0, 70), min_size=3, max_size=3))
     start, cut, end = (time / GRID for time in sorted(times))
     other = other[(other[:, 1] <= cut) | (other[:, 0] >= cut)]

@@ -15,7 +15,7 @@ import pytest
 from dhmd.base.errors import DhmdError
 from dhmd.data.download import download
 from dhmd.data.download.web import RetryPolicy
-from tests.data.download.server import Server, running, whole
+from tests.data.download.server import Server, run_server, whole_body
 
 QUICK = RetryPolicy(attempts=3, timeout_s=0.5, pause_s=0.001, max_pause_s=0.01)
 WORDS = "/language/W.csd"
@@ -31,7 +31,7 @@ class FakeSequence:
 
 @dataclass(frozen=True)
 class FakeRecipe:
-    """The part of a recipe that the download uses."""
+    """The attributes of a recipe that the download uses."""
 
     name: str = "tiny"
     format: str = "csd"
@@ -53,7 +53,7 @@ class FakeRecipe:
 
 @dataclass(frozen=True)
 class Project:
-    """A project folder, and the download of the dataset `tiny` into it."""
+    """A project folder into which the dataset `tiny` is downloaded."""
 
     root: Path
 
@@ -69,7 +69,7 @@ class Project:
     def error_message(
         self, recipe: FakeRecipe, override: str | None = None, **options: object
     ) -> str:
-        """Return the error message of a download, which must not leave a file."""
+        """Return the error message of a download that must fail without leaving a file."""
         with pytest.raises(DhmdError) as caught:
             self.get(recipe, override, **options)
         assert list(self.output.parent.glob("*")) == []
@@ -85,7 +85,7 @@ def sha256(body: bytes) -> str:
 
 
 def hdf5_body(seed: int, size: int = 200_000) -> bytes:
-    """A whole HDF5 file of about `size` bytes."""
+    """Return the bytes of an HDF5 file of about `size` bytes."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         noise = np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
@@ -97,7 +97,7 @@ def hdf5_body(seed: int, size: int = 200_000) -> bytes:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    with running() as running_server:
+    with run_server() as running_server:
         yield running_server
 
 
@@ -125,6 +125,6 @@ def recipe() -> FakeRecipe:
 
 @pytest.fixture
 def served(recipe: FakeRecipe, server: Server, words: bytes, labels: bytes) -> FakeRecipe:
-    """The recipe, with a server without faults as its only source."""
-    server.files = {WORDS: whole(words, ETag='"w1"'), LABELS: whole(labels, ETag='"l1"')}
+    """Return the recipe, with a server without faults as its only source."""
+    server.files = {WORDS: whole_body(words, ETag='"w1"'), LABELS: whole_body(labels, ETag='"l1"')}
     return replace(recipe, sources=(server.url,))

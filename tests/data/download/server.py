@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.files.get(self.path, status(404))(self)
 
     def log_message(self, *args: object) -> None:
-        """Do not log."""
+        """Discard log messages."""
 
     def head(self, code: int, **headers: object) -> None:
         self.send_response(code)
@@ -51,12 +51,12 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def offset(self) -> int:
-        """The first byte that the Range header requests."""
+        """Return the first byte that the Range header requests."""
         value = self.headers.get("Range", "bytes=0-")
         return int(value.removeprefix("bytes=").split("-")[0])
 
 
-def whole(body: bytes, **headers: object) -> Behaviour:
+def whole_body(body: bytes, **headers: object) -> Behaviour:
     """Send the body; support Range, and If-Range if `headers` has an ETag."""
 
     def answer(handler: Handler) -> None:
@@ -79,13 +79,15 @@ def whole(body: bytes, **headers: object) -> Behaviour:
 
 
 def status(code: int, **headers: object) -> Behaviour:
+    """Respond with a status code and headers."""
+
     def answer(handler: Handler) -> None:
         handler.head(code, Content_Length=0, **headers)
 
     return answer
 
 
-def cut(body: bytes, after: int, **headers: object) -> Behaviour:
+def truncated_body(body: bytes, after: int, **headers: object) -> Behaviour:
     """Announce the whole requested range, but close the connection after `after` bytes."""
 
     def answer(handler: Handler) -> None:
@@ -102,7 +104,7 @@ def cut(body: bytes, after: int, **headers: object) -> Behaviour:
     return answer
 
 
-def unmeasured(body: bytes) -> Behaviour:
+def body_without_length(body: bytes) -> Behaviour:
     """Send a body without a Content-Length, which ends when the connection is closed."""
 
     def answer(handler: Handler) -> None:
@@ -113,7 +115,7 @@ def unmeasured(body: bytes) -> Behaviour:
     return answer
 
 
-def then(*behaviours: Behaviour) -> Behaviour:
+def in_turn(*behaviours: Behaviour) -> Behaviour:
     """Use one behaviour per request, and the last for all further requests."""
     rest = list(behaviours)
 
@@ -123,7 +125,7 @@ def then(*behaviours: Behaviour) -> Behaviour:
     return answer
 
 
-def silent(release: threading.Event) -> Behaviour:
+def no_answer(release: threading.Event) -> Behaviour:
     """Accept the request, but do not respond until `release` is set."""
 
     def answer(handler: Handler) -> None:
@@ -134,7 +136,8 @@ def silent(release: threading.Event) -> Behaviour:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
+def run_server() -> Iterator[Server]:
+    """Run a server in a thread."""
     server = Server()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -40,6 +40,7 @@ RECORDS = {
 
 
 def changed_lines(old: str, new: str) -> list[str]:
+    """Return the lines of the diff between two texts."""
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)
     return [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
 
@@ -77,7 +78,7 @@ def test_only_the_pins_of_shipped_recipes_change(name):
         "sequences:\n  words:\n    sha256: ~\n    path: 'W.csd'\n",
     ],
 )
-def test_all_forms_of_an_entry(text):
+def test_pins_are_added_to_any_form_of_an_entry(text):
     record = FileRecord(sha256="1" * 64, bytes=12)  # digits only: it stays a string
     new = pinned_text(text, {"words": record}, where="r.yaml")
     expected = {"path": "W.csd", "bytes": 12, "sha256": "1" * 64}

@@ -13,7 +13,7 @@ import pytest
 
 from dhmd.base import files as atomic
 from dhmd.base.errors import DhmdError
-from dhmd.data.download import SourceError, check_contents, read_received
+from dhmd.data.download import SourceError, check_contents, read_file_records
 from dhmd.data.download.web import PARTIAL_FOLDER, Transfer
 from tests.data.download.conftest import (
     LABELS,
@@ -25,7 +25,13 @@ from tests.data.download.conftest import (
     hdf5_body,
     sha256,
 )
-from tests.data.download.server import Server, cut, status, unmeasured, whole
+from tests.data.download.server import (
+    Server,
+    body_without_length,
+    status,
+    truncated_body,
+    whole_body,
+)
 
 
 def test_all_files_are_downloaded_and_listed(served, project, words, labels):
@@ -36,7 +42,7 @@ def test_all_files_are_downloaded_and_listed(served, project, words, labels):
         "labels.csd": {"bytes": len(labels), "sha256": sha256(labels)},
         "words.csd": {"bytes": len(words), "sha256": sha256(words)},
     }
-    assert read_received(project.output)["words.csd"].sha256 == sha256(words)
+    assert read_file_records(project.output)["words.csd"].sha256 == sha256(words)
     project.get(served)
     assert project.read("sources.json") == first
     assert sorted(p.name for p in project.output.iterdir()) == [
@@ -51,14 +57,15 @@ def test_an_error_names_the_file_and_all_sources(served, server, project):
     (project.root / "mirror").mkdir()
     many = replace(served, sources=("http://127.0.0.1:9", "mirror", server.url))
     assert project.error_message(many) == (
-        "recipes/tiny.yaml: no source provides W.csd (tried 4 sources: data/placed/tiny: no such "
-        "folder; http://127.0.0.1:9: Connection refused (3 attempts); mirror: no file W.csd "
-        f"there; {server.url}: not found (404)); download it by hand and put it in "
-        "data/placed/tiny/"
+        "recipes/tiny.yaml: no source provides W.csd (tried 4 sources: data/placed/tiny: "
+        "this folder does not exist; http://127.0.0.1:9: Connection refused (3 attempts); mirror: "
+        f"this folder has no file W.csd; {server.url}: not found (404)); "
+        "download it by hand and put it in data/placed/tiny/"
     )
     server.requests.clear()
     assert project.error_message(many, override="nowhere") == (
-        "recipes/tiny.yaml: no source provides W.csd (tried 1 source: nowhere: no such folder); "
+        "recipes/tiny.yaml: no source provides W.csd (tried 1 source: "
+        "nowhere: this folder does not exist); "
         "correct data.sources.tiny in params.yaml, or set it to null"
     )
     assert server.requests == []
@@ -101,7 +108,7 @@ def test_a_placed_file_comes_first(served, server, project, words):
     assert project.read("words.csd") == words
 
 
-def test_a_single_file_as_source(project):
+def test_a_source_may_be_a_single_file(project):
     recipe = FakeRecipe(format="mmsa", sequences={"pickle": FakeSequence("aligned_50.pkl")})
     source_file = project.root / "my file.pkl"
     source_file.write_bytes(b"\x80\x04}.")
@@ -111,11 +118,13 @@ def test_a_single_file_as_source(project):
 
 def test_a_folder_with_the_name_of_a_file_is_an_error(recipe, project):
     (project.root / "mine" / "W.csd").mkdir(parents=True)
-    assert "W.csd there is not a file" in project.error_message(recipe, override="mine")
+    assert "W.csd in this folder is not a regular file" in project.error_message(
+        recipe, override="mine"
+    )
 
 
 @pytest.mark.parametrize("source", ["a" * 300, "locked"])
-def test_a_folder_that_cannot_be_read(recipe, project, source, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_an_error(recipe, project, source, monkeypatch):
     original = Path.exists
 
     def exists(path: Path) -> bool:  # root can read any folder
@@ -169,7 +178,12 @@ def test_truncated_files_and_web_pages_are_errors(tmp_path, name, body, expected
 def test_a_failure_does_not_remove_an_earlier_output(served, server, project, words):
     project.get(served)
     before = {path.name: path.read_bytes() for path in project.output.iterdir()}
-    for behaviour in (status(404), status(500), cut(words, 1000), unmeasured(b"<html>")):
+    for behaviour in (
+        status(404),
+        status(500),
+        truncated_body(words, 1000),
+        body_without_length(b"<html>"),
+    ):
         server.files[WORDS] = behaviour
         with pytest.raises(DhmdError):
             project.get(served)
@@ -197,7 +211,7 @@ def test_a_failure_after_the_downloads_repeats_none(
     original_sync, original_replace = atomic._sync, os.replace
     with monkeypatch.context() as patch:
         if failure == "list":
-            patch.setattr("dhmd.data.download.raw_folder.write_received", disk_full)
+            patch.setattr("dhmd.data.download.raw_folder.write_file_records", disk_full)
         elif failure == "rename":
 
             def replaced(path: Path, target: Path) -> None:
@@ -255,12 +269,12 @@ def test_a_file_that_another_process_downloads_is_an_error(served, server, proje
     with Transfer(server.url + WORDS, project.root, QUICK).locked():
         message = project.error_message(served)
     assert message == (
-        f"another process is downloading {server.url}{WORDS}: wait until it has ended"
+        f"another process is downloading {server.url}{WORDS}: wait until that process ends"
     )
 
 
 def test_two_sources_may_have_the_same_address(served, server, project):
-    server.files = {WORDS: whole(hdf5_body(1))}
+    server.files = {WORDS: whole_body(hdf5_body(1))}
     twice = replace(served, sources=(server.url, server.url.replace("//", "//me:pw@")))
     assert project.error_message(twice).count("not found (404)") == 2
 
@@ -270,4 +284,4 @@ def test_a_missing_or_damaged_list_is_an_error(tmp_path, text, expected):
     if text is not None:
         (tmp_path / "sources.json").write_text(text)
     with pytest.raises(DhmdError, match=f"sources.json {expected}: run the download stage again"):
-        read_received(tmp_path)
+        read_file_records(tmp_path)

@@ -1,4 +1,4 @@
-"""Valid and invalid sources; no message has a password."""
+"""Parse valid and invalid sources; no message contains a password."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dhmd.base.errors import DhmdError
-from dhmd.data.download.sources import Folder, Web, parse_source
+from dhmd.data.download.sources import Folder, WebSource, parse_source
 
 ROOT = Path("/repository")
 
@@ -48,7 +48,7 @@ def test_other_schemes_are_errors(source):
     assert source in str(caught.value)
 
 
-def test_an_at_in_the_path_must_be_quoted():
+def test_an_at_sign_in_the_path_must_be_quoted():
     with pytest.raises(DhmdError) as caught:
         parse_source("https://user:12/34@host/x", ROOT)
     assert str(caught.value) == (
@@ -56,7 +56,7 @@ def test_an_at_in_the_path_must_be_quoted():
         "%2F %3F %23 and %40, and @ of a path too"
     )
     written = parse_source("https://user:12%2F34@host/p%401.0", ROOT)
-    assert isinstance(written, Web)
+    assert isinstance(written, WebSource)
     assert (written.base, written.credentials) == ("https://host/p%401.0", ("user", "12/34"))
     assert written.url("a@b") == "https://host/p%401.0/a%40b"
 
@@ -71,13 +71,13 @@ def test_an_at_in_the_path_must_be_quoted():
         ("http://host/a%20b~(c)", "http://host/a%20b~(c)"),
     ],
 )
-def test_the_base_of_an_address(address, base):
+def test_the_base_of_an_address_is_normalised(address, base):
     source = parse_source(address, ROOT)
-    assert isinstance(source, Web)
+    assert isinstance(source, WebSource)
     assert source.base == base
 
 
-def test_folders(monkeypatch):
+def test_a_source_may_be_a_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     for text, path in (("a@b/c", ROOT / "a@b/c"), ("~/x", "/home/me/x"), ("/y", "/y")):
         source = parse_source(text, ROOT)

@@ -20,13 +20,13 @@ from tests.data.download.conftest import (
 from tests.data.download.server import (
     Behaviour,
     Handler,
-    cut,
-    running,
-    silent,
+    body_without_length,
+    in_turn,
+    no_answer,
+    run_server,
     status,
-    then,
-    unmeasured,
-    whole,
+    truncated_body,
+    whole_body,
 )
 
 FOUND = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %b\r\n\r\n"
@@ -36,11 +36,12 @@ INVALID = "its address, the target of a redirect, or its response is invalid"
 
 
 def ranges(server) -> list[str | None]:
+    """Return the Range headers of the requests for a file."""
     return [headers.get("Range") for requested, headers in server.requests if requested == WORDS]
 
 
 def without_range(body: bytes) -> Behaviour:
-    """Ignore the Range header."""
+    """Send the whole body, and ignore the Range header."""
 
     def answer(handler: Handler) -> None:
         handler.head(200, Content_Length=len(body), ETag='"w1"')
@@ -50,7 +51,9 @@ def without_range(body: bytes) -> Behaviour:
 
 
 def test_a_truncated_body_is_continued(served, server, project, words):
-    server.files[WORDS] = then(cut(words, 70_000, ETag='"w1"'), whole(words, ETag='"w1"'))
+    server.files[WORDS] = in_turn(
+        truncated_body(words, 70_000, ETag='"w1"'), whole_body(words, ETag='"w1"')
+    )
     project.get(served)
     assert project.read("words.csd") == words
     assert ranges(server) == [None, "bytes=70000-"]
@@ -59,10 +62,10 @@ def test_a_truncated_body_is_continued(served, server, project, words):
 
 
 def test_the_next_run_continues_an_interrupted_download(served, server, project, words):
-    server.files[WORDS] = cut(words, 30_000, ETag='"w1"')
+    server.files[WORDS] = truncated_body(words, 30_000, ETag='"w1"')
     message = project.error_message(served)
     assert f"the body ended after 90000 of {len(words)} bytes (3 attempts)" in message
-    server.files[WORDS] = whole(words, ETag='"w1"')
+    server.files[WORDS] = whole_body(words, ETag='"w1"')
     server.requests.clear()
     project.get(served)
     assert ranges(server) == ["bytes=90000-"]
@@ -86,16 +89,20 @@ NEWER = hdf5_body(7)
 @pytest.mark.parametrize(
     "behaviour",
     [
-        lambda old: then(cut(old, 70_000, ETag='"w1"'), whole(NEWER, ETag='"w2"')),
-        # A server that ignores If-Range and joins two versions.
-        lambda old: then(
-            cut(old, 70_000, ETag='"w1"'),
-            cut(NEWER, 10_000, ETag='"w2"'),
-            whole(NEWER, ETag='"w2"'),
+        lambda old: in_turn(
+            truncated_body(old, 70_000, ETag='"w1"'), whole_body(NEWER, ETag='"w2"')
         ),
-        lambda old: then(cut(old, 70_000, ETag='"w1"'), without_range(NEWER)),
-        lambda old: then(cut(old, 70_000, ETag='"w1"'), status(416), whole(NEWER)),
-        lambda old: then(cut(old, 70_000), whole(NEWER)),
+        # A server that ignores If-Range and joins two versions.
+        lambda old: in_turn(
+            truncated_body(old, 70_000, ETag='"w1"'),
+            truncated_body(NEWER, 10_000, ETag='"w2"'),
+            whole_body(NEWER, ETag='"w2"'),
+        ),
+        lambda old: in_turn(truncated_body(old, 70_000, ETag='"w1"'), without_range(NEWER)),
+        lambda old: in_turn(
+            truncated_body(old, 70_000, ETag='"w1"'), status(416), whole_body(NEWER)
+        ),
+        lambda old: in_turn(truncated_body(old, 70_000), whole_body(NEWER)),
     ],
 )
 def test_two_versions_are_never_joined(served, server, project, words, behaviour):
@@ -105,15 +112,17 @@ def test_two_versions_are_never_joined(served, server, project, words, behaviour
 
 
 def test_a_download_is_continued_only_with_a_validator_or_a_hash(served, server, project, words):
-    server.files[WORDS] = then(cut(words, 70_000), whole(words))
+    server.files[WORDS] = in_turn(truncated_body(words, 70_000), whole_body(words))
     project.get(served)
     assert ranges(server) == [None, None]
     server.requests.clear()
-    server.files[WORDS] = then(cut(words, 70_000), whole(words))
+    server.files[WORDS] = in_turn(truncated_body(words, 70_000), whole_body(words))
     project.get(served.pinned("words", sha256=sha256(words)))
     assert ranges(server) == [None, "bytes=70000-"]
     # The hash shows that the parts do not fit, so the whole body is downloaded again.
-    server.files[WORDS] = then(cut(hdf5_body(9), 70_000), whole(words), whole(words))
+    server.files[WORDS] = in_turn(
+        truncated_body(hdf5_body(9), 70_000), whole_body(words), whole_body(words)
+    )
     project.get(served.pinned("words", sha256=sha256(words)))
     assert project.read("words.csd") == words
 
@@ -126,19 +135,44 @@ def test_a_download_is_continued_only_with_a_validator_or_a_hash(served, server,
         (lambda body: status(404), {}, "not found (404)", 1),
         (lambda body: status(500), {}, "internal server error (500) (3 attempts)", 3),
         (lambda body: status(429, Retry_After="0"), {}, "(429) (3 attempts)", 3),
-        (lambda body: whole(b"<p>", Content_Type="text/html; charset=x"), {}, "a web page", 1),
-        (lambda body: unmeasured(body[:-20_000]), {}, "it is not a whole HDF5 file", 1),
-        (lambda body: cut(body, 30_000), {}, "ended after 30000 of {size} bytes (3 attempts)", 3),
-        (lambda body: whole(body), {"bytes": 7}, "offers {size} bytes, but the recipe has 7", 1),
-        (lambda body: unmeasured(body), {"bytes": 7}, "more than the announced 7 bytes", 1),
-        (lambda body: unmeasured(body), {"bytes": 10**6}, "has {size} bytes, but the recipe", 1),
+        (lambda body: whole_body(b"<p>", Content_Type="text/html; charset=x"), {}, "a web page", 1),
+        (lambda body: body_without_length(body[:-20_000]), {}, "it is not a whole HDF5 file", 1),
         (
-            lambda body: whole(body),
-            {"sha256": "0" * 64},
-            "its sha256 is {sha256}, but the recipe has " + "0" * 64,
+            lambda body: truncated_body(body, 30_000),
+            {},
+            "ended after 30000 of {size} bytes (3 attempts)",
+            3,
+        ),
+        (
+            lambda body: whole_body(body),
+            {"bytes": 7},
+            "offers {size} bytes, but the recipe has 7",
             1,
         ),
-        (lambda body: whole(body, Content_Encoding="gzip"), {}, "it has a Content-Encoding", 1),
+        (
+            lambda body: body_without_length(body),
+            {"bytes": 7},
+            "more than the announced 7 bytes",
+            1,
+        ),
+        (
+            lambda body: body_without_length(body),
+            {"bytes": 10**6},
+            "has {size} bytes, but the recipe",
+            1,
+        ),
+        (
+            lambda body: whole_body(body),
+            {"sha256": "0" * 64},
+            "the sha256 of the file is {sha256}, but the recipe has " + "0" * 64,
+            1,
+        ),
+        (
+            lambda body: whole_body(body, Content_Encoding="gzip"),
+            {},
+            "it has a Content-Encoding",
+            1,
+        ),
         (lambda body: status(302, Location="ftp://127.0.0.1/x"), {}, "an unsafe address", 1),
         (lambda body: status(302, Location="file:///etc/passwd"), {}, "an unsafe address", 1),
     ],
@@ -154,6 +188,8 @@ def test_each_fault_has_a_reason(served, server, project, words, behaviour, pins
 
 
 def raw(answer: bytes) -> Behaviour:
+    """Send the bytes of a whole response, valid or not."""
+
     def write(handler: Handler) -> None:
         handler.wfile.write(answer)
         handler.close_connection = True
@@ -183,13 +219,13 @@ def test_invalid_responses_have_a_reason(server, project, answer, reason):
     message = project.error_message(recipe)
     assert reason in message
     assert "word" not in message
-    server.files["/mirror/a.bin"] = whole(b"abc")
+    server.files["/mirror/a.bin"] = whole_body(b"abc")
     project.get(replace(recipe, sources=(server.url, f"{server.url}/mirror")))
     assert project.read("a.bin") == b"abc"
 
 
-def test_a_temporary_error_status(served, server, project, words):
-    server.files[WORDS] = then(status(503), status(500), whole(words))
+def test_a_request_is_retried_after_a_temporary_error(served, server, project, words):
+    server.files[WORDS] = in_turn(status(503), status(500), whole_body(words))
     project.get(served)
     assert project.read("words.csd") == words
 
@@ -197,7 +233,7 @@ def test_a_temporary_error_status(served, server, project, words):
 def test_pauses_grow_and_obey_retry_after(served, server, project, monkeypatch):
     pauses: list[float] = []
     monkeypatch.setattr("urllib3.util.retry.time.sleep", pauses.append)
-    server.files[WORDS] = then(status(500), status(500), status(503, Retry_After="7"))
+    server.files[WORDS] = in_turn(status(500), status(500), status(503, Retry_After="7"))
     policy = replace(QUICK, attempts=5, pause_s=1.0, max_pause_s=60.0)
     project.error_message(served, policy=policy)
     assert sorted(pauses)[0] <= 2.0
@@ -206,13 +242,13 @@ def test_pauses_grow_and_obey_retry_after(served, server, project, monkeypatch):
 
 def test_a_silent_server_times_out(served, server, project):
     release = threading.Event()
-    server.files[WORDS] = silent(release)
+    server.files[WORDS] = no_answer(release)
     assert "no answer in time (3 attempts)" in project.error_message(served)
     release.set()
 
 
 def test_a_redirect_is_followed_without_credentials_to_another_server(served, server, project):
-    with running() as other:
+    with run_server() as other:
         other.files["/elsewhere"] = server.files[WORDS]
         # `localhost` is another host than 127.0.0.1.
         target = f"http://localhost:{other.server_address[1]}/elsewhere"
@@ -258,7 +294,7 @@ def test_a_full_disk_is_an_error_before_the_download(served, project, monkeypatc
         free = 10
 
     monkeypatch.setattr("dhmd.data.download.web.shutil.disk_usage", lambda path: Full)
-    assert "make room and run again" in project.error_message(served)
+    assert "free some disk space and run the command again" in project.error_message(served)
 
 
 def test_a_partial_folder_that_cannot_be_written_is_an_error(served, project):
@@ -266,13 +302,13 @@ def test_a_partial_folder_that_cannot_be_written_is_an_error(served, project):
     assert "cannot write" in project.error_message(served)
 
 
-def test_a_dataset_on_the_hub(server, project, monkeypatch, tmp_path):
+def test_a_dataset_is_downloaded_from_the_hub(server, project, monkeypatch, tmp_path):
     recipe = FakeRecipe(format="x", sequences={"a": FakeSequence("part/a b.bin")})
     path = "/datasets/me/emotions/resolve/v1.0/raw/part/a%20b.bin"
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.setenv("HF_TOKEN", "hf_word")
-    with running() as store:
-        store.files["/signed"] = whole(b"abc")
+    with run_server() as store:
+        store.files["/signed"] = whole_body(b"abc")
         target = f"http://localhost:{store.server_address[1]}/signed"
         server.files[path] = status(302, Location=target)
         project.get(replace(recipe, sources=("hf://me/emotions@v1.0/raw",)))

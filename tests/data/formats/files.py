@@ -15,20 +15,20 @@ COUNTS = {"train": 12, "valid": 4, "test": 6}
 
 
 def mmsa_splits(
-    *, aligned: bool = True, seed: int = 0, counts: dict[str, int] = COUNTS, steps: int = 10
+    *, aligned: bool = True, seed: int = 0, counts: dict[str, int] = COUNTS, num_steps: int = 10
 ) -> dict[str, dict[str, Any]]:
-    """MMSA's splits: padded float32 arrays, `text_bert`, two utterances per video."""
+    """Return MMSA's splits: padded float32 arrays, `text_bert`, two utterances per video."""
     rng = np.random.default_rng(seed)
     content = {}
     for split, count in counts.items():
-        t = {"text": steps, "audio": steps, "vision": steps}
+        t = {"text": num_steps, "audio": num_steps, "vision": num_steps}
         if not aligned:
-            t = {"text": steps, "audio": 3 * steps, "vision": 2 * steps}
-        text_lengths = rng.integers(3, steps + 1, count)
+            t = {"text": num_steps, "audio": 3 * num_steps, "vision": 2 * num_steps}
+        text_lengths = rng.integers(3, num_steps + 1, count)
         lengths = {"text": text_lengths, "audio": text_lengths, "vision": text_lengths}
         if not aligned:
-            lengths["audio"] = rng.integers(1, 3 * steps + 1, count)
-            lengths["vision"] = rng.integers(1, 2 * steps + 1, count)
+            lengths["audio"] = rng.integers(1, 3 * num_steps + 1, count)
+            lengths["vision"] = rng.integers(1, 2 * num_steps + 1, count)
         labels = np.round(rng.uniform(-3, 3, count), 1).astype(np.float32)
         part: dict[str, Any] = {
             "raw_text": np.array([f"utterance {n}" for n in range(count)]),
@@ -43,8 +43,8 @@ def mmsa_splits(
             values += labels[:, None, None]
             real = np.arange(t[modality])[None] < lengths[modality][:, None]
             part[modality] = values * real[..., None]
-        mask = (np.arange(steps)[None] < text_lengths[:, None]).astype(np.float32)
-        ids = rng.integers(1, 1000, (count, steps)) * mask
+        mask = (np.arange(num_steps)[None] < text_lengths[:, None]).astype(np.float32)
+        ids = rng.integers(1, 1000, (count, num_steps)) * mask
         part["text_bert"] = np.stack([ids, mask, np.zeros_like(mask)], axis=1).astype(np.float32)
         if not aligned:
             part["audio_lengths"] = lengths["audio"].tolist()
@@ -54,7 +54,7 @@ def mmsa_splits(
 
 
 def joined(content: dict[str, dict[str, Any]], key: str) -> list[Any]:
-    """Concatenate an array over the splits."""
+    """Concatenate the arrays of all splits."""
     return [value for part in content.values() for value in part[key]]
 
 
@@ -71,7 +71,7 @@ def write_urfunny(folder: Path, *, seed: int = 0, lists: bool = True) -> dict[An
     """Write UR-FUNNY v2's pickles, with 5 and 4 instead of 81 and 371 values per word.
 
     Returns:
-        Id -> number of words of context and punchline.
+        The numbers of words of context and punchline of each id.
     """
     rng = np.random.default_rng(seed)
     ids = {"train": range(1, 13), "dev": range(13, 17), "test": range(17, 23)}
@@ -119,7 +119,7 @@ def write_urfunny(folder: Path, *, seed: int = 0, lists: bool = True) -> dict[An
 
 
 def hkt_content() -> dict[str, list[Any]]:
-    """HKT's `mustard.pkl`: text, one row of audio and vision per word, MUStARD's ids (`1_60`)."""
+    """Return the content of HKT's `mustard.pkl`, with ids as in MUStARD (`1_60`)."""
     rng = np.random.default_rng(0)
     content: dict[str, list[Any]] = {}
     number = 0
@@ -133,11 +133,11 @@ def hkt_content() -> dict[str, list[Any]]:
             ]
             punchline = " ".join(rng.choice(WORDS, rng.integers(2, 6)))
 
-            def rows(words: int, width: int, shift: int = label) -> np.ndarray:
-                return rng.normal(size=(words, width)) + shift
+            def rows(num_words: int, width: int, shift: int = label) -> np.ndarray:
+                return rng.normal(size=(num_words, width)) + shift
 
-            def part(text: Any, words: int) -> tuple[Any, ...]:
-                return (text, rows(words, 4), rows(words, 5), rows(words, 4))
+            def part(text: Any, num_words: int) -> tuple[Any, ...]:
+                return (text, rows(num_words, 4), rows(num_words, 5), rows(num_words, 4))
 
             context = part(sentences, sum(len(sentence.split()) for sentence in sentences))
             items.append((part(punchline, len(punchline.split())), context, f"1_{number}", label))
@@ -171,7 +171,7 @@ def write_mustard_files(folder: Path) -> None:
 
 
 def array_splits(*, seed: int = 0, padded: bool = False) -> dict[str, dict[str, np.ndarray]]:
-    """The splits of the arrays format, concatenated or padded, with words and feature names."""
+    """Return splits of the arrays format, concatenated or padded, with words and feature names."""
     rng = np.random.default_rng(seed)
     content = {}
     for split, count in COUNTS.items():
@@ -211,7 +211,7 @@ def write_arrays(
 
 
 def dialogue_content(layout: str = "iemocap", *, seed: int = 0) -> tuple[Any, ...]:
-    """DialogueRNN's tuples of IEMOCAP and MELD, with short vectors.
+    """Return DialogueRNN's tuple of IEMOCAP or MELD, with short vectors.
 
     IEMOCAP has text ids and sets of dialogues, MELD has integer ids and lists. The vectors of a
     class are scattered around the centre of the class.
@@ -245,8 +245,8 @@ def dialogue_content(layout: str = "iemocap", *, seed: int = 0) -> tuple[Any, ..
     return (ids, speakers, labels, *features, sentences, *splits, sentiment)
 
 
-def mult_splits(*, classes: int | None = 4, ids: bool = False, seed: int = 0) -> dict[str, Any]:
-    """MulT's word-aligned splits of IEMOCAP (labels `[N, 4, 2]`, no ids), or of MOSI.
+def mult_splits(*, num_classes: int | None = 4, ids: bool = False, seed: int = 0) -> dict[str, Any]:
+    """Return MulT's word-aligned splits of IEMOCAP (labels `[N, 4, 2]`, no ids), or of MOSI.
 
     IEMOCAP is padded at the start, MOSI at the end, and audio has −inf.
     """
@@ -256,11 +256,11 @@ def mult_splits(*, classes: int | None = 4, ids: bool = False, seed: int = 0) ->
         count = len(part["id"])
         arrays = {modality: part[modality].astype(np.float64) for modality in WIDTHS}
         arrays["audio"][0, 0, 0] = -np.inf
-        if classes is None:
+        if num_classes is None:
             arrays["labels"] = part["regression_labels"][:, None, None]
         else:
             arrays = {m: x_NTd[:, ::-1] for m, x_NTd in arrays.items()}
-            present = rng.integers(0, 2, (count, classes))
+            present = rng.integers(0, 2, (count, num_classes))
             arrays["labels"] = np.eye(2)[present]
         if ids:
             rows = [[name.split("$")[0].encode(), b"0.5", b"2.25"] for name in part["id"]]

@@ -1,4 +1,4 @@
-"""Recipes for small files, and functions that import them."""
+"""Recipes for small files, and functions that import the files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALL = {"text": "text", "audio": "audio", "vision": "vision"}
 
 
 def recipe(format: str, sequences: dict[str, str], **more: Any) -> Recipe:
-    """A recipe named `tiny`."""
+    """Return a recipe named `tiny`."""
     mapping = {
         "title": "tiny",
         "format": format,
@@ -85,6 +85,7 @@ def import_files(
 
 
 def job_of(recipe: Recipe, raw: Path, alignment: Any = "word", **align: Any) -> CorpusJob:
+    """Return the job of importing the files in `raw`."""
     return CorpusJob(
         recipe=recipe,
         paths=raw_paths(recipe, raw),
@@ -94,7 +95,7 @@ def job_of(recipe: Recipe, raw: Path, alignment: Any = "word", **align: Any) -> 
 
 
 def error_message(recipe: Recipe, raw: Path, **options: Any) -> str:
-    """Return the error message of an import, which must not leave a file."""
+    """Return the error message of an import that must fail without leaving a file."""
     (raw / "tiny.h5").unlink(missing_ok=True)
     with pytest.raises(DhmdError) as caught:
         import_files(recipe, raw, **options)

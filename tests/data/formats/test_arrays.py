@@ -35,7 +35,7 @@ def test_splits_are_read(tmp_path, suffix, padded):
     assert [len(words) for words in corpus.words] == corpus.features["text"].lengths.tolist()
 
 
-def test_unaligned_arrays(tmp_path):
+def test_unaligned_arrays_require_alignment_none(tmp_path):
     content = array_splits()
     for part in content.values():
         part["audio"] = np.repeat(part["audio"], 2, axis=0)
@@ -70,7 +70,10 @@ def changed(key, change):
         (changed("text", lambda x: x[:, :3]), "'valid0[0]' has 3 values per step, but 8"),
         (changed("labels", lambda x: x[1:]), "must have shape [4], one label per utterance"),
         (changed("labels", lambda x: x + 100), "allows -3 to 3"),
-        (changed("ids", lambda x: np.array("v[0]")), "ids is str, but must be a list of text"),
+        (
+            changed("ids", lambda x: np.array("v[0]")),
+            "ids is of type str, but must be a list of text",
+        ),
         (changed("ids", lambda x: np.array(["v"] * len(x))), "the id 'v' is not video[i]"),
         (changed("ids", lambda x: np.array(["v[0]"] * len(x))), "the id 'v[0]' occurs twice"),
         (changed("words", lambda x: x[:-1]), "words for"),
@@ -131,7 +134,8 @@ def test_words_are_dropped_with_their_rows(tmp_path):
     write_arrays(tmp_path, content)
     message = error_message(arrays_recipe(), tmp_path, drop_words=("sp",))
     assert message == (
-        "align.drop_words is ['sp'], but the files of tiny have no words: set it to []"
+        "align.drop_words is ['sp'], but the files of tiny have no words: "
+        "set align.drop_words to []"
     )
 
 

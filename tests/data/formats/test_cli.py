@@ -18,7 +18,7 @@ from dhmd.cli import main
 from dhmd.cli.layout import format_percentage, format_size, histogram
 from dhmd.data.aligned import Corpus, read_corpus
 from dhmd.data.csd import write_sequence
-from dhmd.data.download import download, read_received
+from dhmd.data.download import download, read_file_records
 from dhmd.data.formats import align_dataset
 from dhmd.recipes import Recipe, load_recipe
 from dhmd.settings import load_params
@@ -32,7 +32,7 @@ NEXT = (
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A project with params.yaml and two recipes."""
+    """Create a project with params.yaml and two recipes."""
     monkeypatch.delenv("DVC_ROOT", raising=False)
     shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml")
     (tmp_path / "recipes" / "folds").mkdir(parents=True)
@@ -43,6 +43,7 @@ def repository(tmp_path, monkeypatch):
 
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    """Run `dhmd`, and return the exit status and both outputs."""
     status = main(arguments)
     output = capsys.readouterr()
     return status, output.out, output.err
@@ -58,7 +59,7 @@ def download_and_align(root: Path, name: str) -> Path:
     return output
 
 
-def test_import_of_a_new_mmsa_file(repository, tmp_path_factory, capsys):
+def test_a_new_mmsa_file_is_imported(repository, tmp_path_factory, capsys):
     source = write_pickle(tmp_path_factory.mktemp("mine") / "my 'features'.pkl", mmsa_splits())
     status, out, err = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     assert (status, err) == (0, "")
@@ -83,7 +84,7 @@ def test_import_of_a_new_mmsa_file(repository, tmp_path_factory, capsys):
     assert (repository / "params.yaml").read_text() == before
 
 
-def test_import_of_an_unaligned_file_prints_the_setting(repository, capsys):
+def test_importing_an_unaligned_file_prints_the_setting(repository, capsys):
     source = write_pickle(repository / "u.pkl", mmsa_splits(aligned=False))
     status, out, _ = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     assert status == 0
@@ -96,21 +97,23 @@ def test_import_of_an_unaligned_file_prints_the_setting(repository, capsys):
     )
 
 
-def test_import_for_an_existing_recipe_checks_its_hash(repository, capsys):
+def test_importing_for_an_existing_recipe_checks_its_hash(repository, capsys):
     source = write_pickle(repository / "f.pkl", mmsa_splits())
     assert run(capsys, "import", "mmsa", str(source), "--dataset", "mine")[0] == 0
     other = write_pickle(repository / "f.pkl.new", mmsa_splits(seed=1))
     other.replace(source)
     status, out, err = run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     assert (status, out) == (1, "")
-    assert f"{source} is not the file that recipes/mine.yaml names: its sha256 is" in err
+    assert (
+        f"{source} is not the file that recipes/mine.yaml names: the sha256 of the file is" in err
+    )
     assert "set bytes and sha256 of sequences.pickle to null" in err
     status, _, err = run(capsys, "import", "mmsa", str(source), "--dataset", "mosi_real")
     assert status == 1
     assert "recipes/mosi_real.yaml is of format csd, not mmsa" in err
 
 
-def test_import_of_a_bad_file_lists_all_problems_and_writes_nothing(repository, capsys):
+def test_importing_a_damaged_file_lists_all_problems_and_writes_nothing(repository, capsys):
     content = mmsa_splits()
     content["train"]["id"][0] = "nonsense"
     content["test"]["id"][0] = "train2$_$9"
@@ -143,7 +146,7 @@ def test_invalid_arguments_of_import_are_errors(repository, capsys, words, expec
     assert err.count("\n") == 1
 
 
-def test_import_of_arrays(repository, capsys):
+def test_arrays_are_imported(repository, capsys):
     folder = repository / "mine"
     folder.mkdir()
     for split, part in array_splits().items():
@@ -172,7 +175,7 @@ def import_arrays(repository: Path, capsys: Any, *words: str) -> tuple[Recipe, C
     )
 
 
-def test_import_of_labels_on_another_scale(repository, capsys):
+def test_labels_on_another_scale_are_imported(repository, capsys):
     write_labels(repository / "mine", "rating", lambda n: 1 + np.arange(n) % 5)
     recipe, corpus = import_arrays(
         repository, capsys, "--label-key", "rating", "--label-range", "1", "5"
@@ -181,7 +184,7 @@ def test_import_of_labels_on_another_scale(repository, capsys):
     assert corpus.labels_N[:5].tolist() == [-3.0, -1.5, 0.0, 1.5, 3.0]
 
 
-def test_import_of_classes_under_a_key(repository, capsys):
+def test_classes_under_another_key_are_imported(repository, capsys):
     write_labels(repository / "mine", "emotion", lambda n: np.arange(n) % 4)
     words = ("import", "arrays", "mine", "--dataset", "own", "--label-key", "emotion")
     status, out, err = run(capsys, *words)
@@ -197,7 +200,7 @@ def test_import_of_classes_under_a_key(repository, capsys):
     assert "recipes/own.yaml exists, but --classes and --label-key" in err
 
 
-def test_import_of_several_labels(repository, capsys):
+def test_several_labels_are_imported(repository, capsys):
     rng = np.random.default_rng(0)
     write_labels(repository / "mine", "emotions", lambda n: rng.integers(0, 2, (n, 3)))
     names = ("--label-key", "emotions", "--multi-label", "--classes", "happy,sad,angry")
@@ -226,7 +229,7 @@ def test_labels_that_do_not_fit_are_errors(repository, capsys, words, expected):
     assert not (repository / "recipes" / "own.yaml").exists()
 
 
-def test_show_of_a_dataset_depends_on_the_stages_that_have_run(repository, capsys):
+def test_showing_a_dataset_depends_on_the_stages_that_have_run(repository, capsys):
     source = write_pickle(repository / "f.pkl", mmsa_splits())
     run(capsys, "import", "mmsa", str(source), "--dataset", "mine")
     status, out, _ = run(capsys, "data", "show", "mine")
@@ -264,7 +267,7 @@ def test_show_describes_files(repository, capsys):
 
 
 @pytest.mark.parametrize("name", ["x.csd", "x.pkl", "x.npz", "x.h5"])
-def test_show_of_damaged_files_is_an_error(repository, capsys, name):
+def test_showing_damaged_files_is_an_error(repository, capsys, name):
     status, _, err = run(capsys, "data", "show", name)
     assert (status, err) == (1, f"dhmd data: {name} does not exist\n")
     Path(name).write_bytes(b"nonsense")
@@ -301,7 +304,7 @@ def csd_recipe(repository: Path) -> Path:
     return folder
 
 
-def test_check_of_sequences_lists_all_problems_at_once(repository, capsys):
+def test_checking_sequences_lists_all_problems_at_once(repository, capsys):
     folder = csd_recipe(repository)
     assert run(capsys, "data", "check", "t") == (0, "t has no problems\n", "")
     interval = np.array([[0.0, 1.0]])
@@ -322,7 +325,10 @@ def test_check_of_sequences_lists_all_problems_at_once(repository, capsys):
     (folder / "words.csd").unlink()
     err = run(capsys, "data", "check", "t")[2]
     assert "glove.csd: it is not a whole HDF5 file" in err
-    assert "words (words.csd) of t has no local file: data/placed/t: no file words.csd there" in err
+    assert (
+        "words (words.csd) of t has no local file: data/placed/t: this folder has no file words.csd"
+        in err
+    )
 
 
 def test_check_compares_downloads_with_their_manifest(repository, capsys):
@@ -356,14 +362,14 @@ def test_pin_writes_into_the_recipe(repository, capsys):
     assert status == 0
     assert "written to recipes/t.yaml; run `dvc commit -f download@t`" in out
     pinned = load_recipe("t", repository)
-    records = read_received(repository / "data" / "raw" / "t")
+    records = read_file_records(repository / "data" / "raw" / "t")
     for name in ("words", "glove", "labels"):
         assert pinned.sequences[name].sha256 == records[f"{name}.csd"].sha256
         assert pinned.sequences[name].bytes == records[f"{name}.csd"].bytes
     assert run(capsys, "data", "check", "t")[0] == 0
 
 
-def test_layout():
+def test_tables_and_histograms_are_formatted():
     assert text_table(["a", "bb"], [["x", 1], ["long", 22]]) == [
         "  a     bb",
         "  x      1",

@@ -25,7 +25,7 @@ def dialogue_recipe(classes: list[str], layout: str = "iemocap", **more: Any) ->
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_utterances_of_iemocap(tmp_path, protocol):
+def test_utterances_of_iemocap_are_read(tmp_path, protocol):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content, protocol)
     corpus = import_files(dialogue_recipe(SIX), tmp_path)
@@ -41,7 +41,7 @@ def test_utterances_of_iemocap(tmp_path, protocol):
     assert len({v for v, s in zip(corpus.videos, corpus.split_N, strict=True) if s == "valid"}) == 2
 
 
-def test_with_context_earlier_utterances_are_steps(tmp_path):
+def test_earlier_utterances_are_steps_if_context_is_used(tmp_path):
     content = dialogue_content()
     write_pickle(tmp_path / "file.pkl", content)
     corpus = import_files(
@@ -72,7 +72,7 @@ def test_classes_are_joined_or_left_out(tmp_path):
         ("meld_vision", 0, ["neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"]),
     ],
 )
-def test_meld(tmp_path, layout, column, classes):
+def test_meld_has_emotions_and_sentiments(tmp_path, layout, column, classes):
     content = dialogue_content(layout)
     write_pickle(tmp_path / "file.pkl", content)
     corpus = import_files(dialogue_recipe(classes, layout, column=column), tmp_path)

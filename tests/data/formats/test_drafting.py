@@ -1,4 +1,4 @@
-"""Dataset configs that `dhmd import` drafts."""
+"""The dataset configs that `dhmd import` drafts."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.data.formats.files import joined, mmsa_splits, mult_splits, write_pic
 from tests.data.formats.recipes import SPLITS, import_mmsa, mmsa_error, mmsa_recipe, problems
 
 
-def test_aligned_file_is_read_by_its_mask(tmp_path):
+def test_the_mask_determines_the_steps_of_an_aligned_file(tmp_path):
     content = mmsa_splits()
     corpus = import_mmsa(tmp_path, content)
     assert corpus.ids == tuple(
@@ -87,7 +87,7 @@ def test_a_missing_modality_and_missing_values_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(("rule", "count"), [("drop", 21), ("keep", 22)])
-def test_empty_utterance_is_listed_and_dropped_or_kept(tmp_path, rule, count):
+def test_an_empty_utterance_is_reported_and_dropped_or_kept(tmp_path, rule, count):
     content = mmsa_splits()
     content["train"]["text_bert"][2, 1] = 0
     corpus = import_mmsa(tmp_path, content, empty_segments=rule)
@@ -96,7 +96,7 @@ def test_empty_utterance_is_listed_and_dropped_or_kept(tmp_path, rule, count):
     assert ("train1[0]" in corpus.ids) == (rule == "keep")
 
 
-def test_classification_labels_and_other_columns(tmp_path):
+def test_labels_may_be_classes_or_another_column(tmp_path):
     content = mmsa_splits()
     for part in content.values():
         part["regression_labels_A"] = part["regression_labels"] / 3
@@ -109,7 +109,7 @@ def test_classification_labels_and_other_columns(tmp_path):
     assert np.allclose(corpus.labels_N, joined(content, "regression_labels_A"))
 
 
-def test_one_or_two_modalities(tmp_path):
+def test_a_recipe_may_have_one_or_two_modalities(tmp_path):
     for modalities in (["audio"], ["text", "vision"]):
         keys = {"modalities": {name: name for name in reversed(modalities)}}
         assert import_mmsa(tmp_path, mmsa_splits(), keys).modalities == tuple(modalities)
@@ -161,8 +161,8 @@ def removed(split, key=None):
     ("change", "expected"),
     [
         (removed("valid"), "is not an MMSA feature file: its top-level keys are 'train', 'test'"),
-        (lambda content: [1, 2], "is list, but must be a dict"),
-        (lambda content: {**content, "train": 3}, "train is int, but must be a dict"),
+        (lambda content: [1, 2], "is of type list, but must be a dict"),
+        (lambda content: {**content, "train": 3}, "train is of type int, but must be a dict"),
         (lambda content: {"a": 1}, "its top-level keys are 'a', but must be train, valid and test"),
         *(
             (changed("train", "id", lambda x, first=first: [first, *x[1:]]), message)
@@ -189,10 +189,13 @@ def removed(split, key=None):
         (changed("train", "audio", lambda x: [[[1.0], [2.0, 3.0]]]), "train.audio is ragged"),
         (changed("train", "audio", lambda x: None), "train.audio has shape [], but must have 3"),
         (changed("train", "audio", lambda x: [[[{}]]]), "contains objects instead of numbers"),
-        (changed("train", "id", lambda x: 7), "train.id is int, but must be a list of text"),
+        (
+            changed("train", "id", lambda x: 7),
+            "train.id is of type int, but must be a list of text",
+        ),
         (changed("train", "id", lambda x: [1] * 12), "train.id contains int instead of text"),
         (changed("train", "text_bert", lambda x: x[:, :2]), "must have shape [N, 3, K]"),
-        (changed("train", "text_bert", lambda x: x + 0.5), "not a mask of 0 and 1"),
+        (changed("train", "text_bert", lambda x: x + 0.5), "not an attention mask of 0 and 1"),
         (
             changed("train", "text_bert", lambda x: x * [[[-1], [1], [1]]]),
             "has values that are not token ids",
@@ -252,7 +255,7 @@ EMOTIONS = {
 ZEROS = {"padding": "zeros"}
 
 
-def test_mult_pickles_of_iemocap(tmp_path):
+def test_mult_pickles_of_iemocap_are_read(tmp_path):
     content = mult_splits()
     corpus = import_mmsa(tmp_path, content, {"labels": EMOTIONS, "options": ZEROS})
     present = np.concatenate([part["labels"][:, :, 1] for part in content.values()])
@@ -264,8 +267,8 @@ def test_mult_pickles_of_iemocap(tmp_path):
     assert corpus.report["modalities"]["audio"]["values_cleaned"] == 3
 
 
-def test_mult_pickles_of_mosi(tmp_path):
-    content = mult_splits(classes=None, ids=True)
+def test_mult_pickles_of_mosi_are_read(tmp_path):
+    content = mult_splits(num_classes=None, ids=True)
     labels = {"task": "regression", "low": -3.0, "high": 3.0, "column": "labels"}
     corpus = import_mmsa(tmp_path, content, {"labels": labels, "options": ZEROS})
     assert corpus.ids[:4] == ("train0[0]", "train0[1]", "train1[0]", "train1[1]")
@@ -298,7 +301,7 @@ def test_the_clip_is_any_text_with_one_number(tmp_path):
     assert corpus.videos[1:4] == ("train_dia0", "train_dia1", "train_dia1")
 
 
-def test_losses_cause_warnings(tmp_path, caplog):
+def test_lost_data_cause_warnings(tmp_path, caplog):
     content = mmsa_splits()
     content["test"]["text_bert"][2, 1] = 0
     for part in content.values():
@@ -315,7 +318,7 @@ def test_losses_cause_warnings(tmp_path, caplog):
     )
 
 
-def test_two_columns_of_labels(tmp_path, caplog):
+def test_labels_may_have_two_columns(tmp_path, caplog):
     content = mmsa_splits()
     for part in content.values():
         labels = part["regression_labels"]

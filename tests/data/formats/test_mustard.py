@@ -53,7 +53,7 @@ def test_context_comes_first(tmp_path, content):
     assert np.allclose(corpus.features["vision"][1], np.concatenate([context_visual, visual]))
 
 
-def test_speaker_independent_split_tests_on_friends(tmp_path, content):
+def test_the_speaker_independent_test_split_is_friends(tmp_path, content):
     corpus = import_files(mustard_recipe(options={"folds": "independent"}), tmp_path)
     assert corpus.folds == ("independent",)
     records = json.loads((tmp_path / "sarcasm_data.json").read_text())
@@ -64,7 +64,7 @@ def test_speaker_independent_split_tests_on_friends(tmp_path, content):
     assert len(valid) == 2
 
 
-def test_speaker_dependent_folds(tmp_path, content):
+def test_speaker_dependent_folds_are_stratified(tmp_path, content):
     recipe = mustard_recipe(options={"folds": "dependent"})
     first = import_files(recipe, tmp_path)
     assert first.folds == tuple(f"dependent_{k}" for k in range(1, 6))
@@ -134,14 +134,16 @@ def test_invalid_folds_files_are_errors(tmp_path, content):
     assert "has no utterance of the show FRIENDS" in error_message(recipe, tmp_path)
     recipe = mustard_recipe(options={"folds": "dependent"})
     write_pickle(tmp_path / "split_indices.p", [([1], [99])])
-    assert "fold 1 has an index beyond the 40 utterances" in error_message(recipe, tmp_path)
+    assert "fold 1 has an index that is not one of the 40 utterances" in error_message(
+        recipe, tmp_path
+    )
     write_pickle(tmp_path / "split_indices.p", {})
     assert "is not a list of (train, test) indices" in error_message(recipe, tmp_path)
     message = error_message(mustard_recipe(options={"folds": "all"}), tmp_path)
     assert "must be one of own, dependent, independent" in message
 
 
-def test_vectors_from_text_and_zip(tmp_path):
+def test_vectors_are_read_from_text_and_zip(tmp_path):
     expected = write_glove(tmp_path / "glove.txt")
     with zipfile.ZipFile(tmp_path / "glove.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(tmp_path / "glove.txt", "glove.txt")
@@ -190,7 +192,7 @@ def _encrypt(data):
     ("change", "expected"),
     [
         (_truncate, r"it is damaged \(File is not a zip file\)"),
-        (_damage, r"it is damaged \(Error -3 .*\): download it again$"),
+        (_damage, r"it is damaged \(Error -3 .*\): download the file again$"),
         (_compress_with_deflate64, r"cannot unpack .*\(.*\): use the unpacked text file"),
         (_encrypt, r"\(.*password required.*\): use the unpacked text file instead$"),
     ],

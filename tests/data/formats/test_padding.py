@@ -12,6 +12,7 @@ from tests.data.formats.recipes import import_mmsa, mmsa_error
 
 
 def masked_lengths(content):
+    """Return the lengths according to the attention mask."""
     return [int(row[1].sum()) for row in joined(content, "text_bert")]
 
 
@@ -20,11 +21,11 @@ def padding(value):
     return {"options": {"padding": value}}
 
 
-def padded_at_the_start(content, share=1.0):
-    """Move the rows of audio and vision of the first utterances of each split to the end."""
+def padded_at_the_start(content, fraction=1.0):
+    """Left-pad audio and vision in a fraction of each split's utterances."""
     for part in content.values():
         for modality in ("audio", "vision"):
-            for n in range(round(share * len(part["id"]))):
+            for n in range(round(fraction * len(part["id"]))):
                 length = part[f"{modality}_lengths"][n]
                 part[modality][n] = np.roll(part[modality][n], -length, axis=0)
     return content
@@ -99,7 +100,7 @@ def test_padding_at_the_end_causes_no_warning(tmp_path, caplog):
 
 
 def test_ambiguous_padding_needs_the_option(tmp_path):
-    content = padded_at_the_start(mmsa_splits(aligned=False), share=0.5)
+    content = padded_at_the_start(mmsa_splits(aligned=False), fraction=0.5)
     message = mmsa_error(tmp_path, content, alignment="none")
     assert message.startswith(f"{tmp_path / 'file.pkl'}: the padding of audio is ambiguous: ")
     assert message.endswith(

@@ -1,4 +1,4 @@
-"""Pickles that contain code, other classes or damage are errors, and run no code."""
+"""Pickles with code or other classes, or that are damaged, are errors and run no code."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ from dhmd.base.errors import DhmdError
 from dhmd.data.formats import load_pickle
 
 UNKNOWN = (
-    "which is neither an array nor a plain container: it was not loaded, and no code in it was run"
+    "which is neither an array nor a plain container: "
+    "the file was not loaded, and none of its code was run"
 )
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
 def load(tmp_path: Path, data: bytes) -> Any:
+    """Write bytes to a file, and load it as a pickle."""
     path = tmp_path / "file.pkl"
     path.write_bytes(data)
     return load_pickle(path)
 
 
 def error_message(tmp_path: Path, data: bytes) -> str:
+    """Return the error message of loading bytes as a pickle."""
     with pytest.raises(DhmdError) as caught:
         load(tmp_path, data)
     message = str(caught.value)
@@ -198,7 +201,7 @@ def test_arrays_of_other_types_are_errors(tmp_path, value, expected):
 def test_invalid_states_of_data_types_are_errors(tmp_path, state):
     # NumPy would use the names, fields and flags, and read memory outside of the array.
     data = pickle.dumps(Calls(np.dtype, "f8", False, True, state=state))
-    assert "it was not loaded" in error_message(tmp_path, data)
+    assert "the file was not loaded" in error_message(tmp_path, data)
 
 
 def test_truncated_files_are_errors(tmp_path):

@@ -1,4 +1,4 @@
-"""A published file, if it is available, and the shipped recipes."""
+"""Import of a published file if it is available, and checks of the shipped recipes."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def place_arrays(folder: Path, suffix: str = "npz") -> None:
 CONTEXT = {"layout": "iemocap", "context": True}
 HDF5 = {split: {"path": f"{split}.h5"} for split in ("train", "valid", "test")}
 
-# Generated sequence -> the name of CMU's file that it replaces.
+# For each generated sequence, the name of CMU's file that it replaces.
 SEQUENCES = {
     "words": "CMU_MOSI_TimestampedWords",
     "vectors": "CMU_MOSI_TimestampedWordVectors",
@@ -153,7 +153,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def check_prediction(name: str, source: Path, segments: Path | None = None) -> None:
-    """Check that the model predicts the files like the train stage."""
+    """Check that the model's predictions equal those that the evaluation wrote."""
     model = Model(Path("models", name), "cpu")
     with h5py.File(model.folder / "outputs.h5") as file:
         ids, expected = file["ids"].asstr()[()].tolist(), file["prediction"][()]
@@ -189,7 +189,7 @@ def metrics_of(name: str) -> dict[str, Any]:
         ("my_arrays", partial(place_arrays, suffix="h5"), "word", {"sequences": HDF5}, "mae"),
     ],
 )
-def test_from_files_to_metrics(
+def test_all_stages_run_on_each_format(
     root: Path,
     name: str,
     place: Callable[[Path], None],

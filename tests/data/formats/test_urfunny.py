@@ -72,16 +72,26 @@ def change(tmp_path, name, utterance_id, value):
     ("name", "utterance_id", "value", "expected"),
     [
         ("data_folds", None, {"train": []}, "has the keys train, but must have train, dev and"),
-        ("data_folds", None, [1], "is list, but must be a dict"),
-        ("data_folds", "train", 5, "train is int, but must be a list"),
+        ("data_folds", None, [1], "is of type list, but must be a dict"),
+        ("data_folds", "train", 5, "train is of type int, but must be a list"),
         ("data_folds", "train", [[1]], "train: '[1]' is not a valid utterance id"),
         ("covarep_features_sdk", 2, {"punchline_features": [[1.0] * 5, [1.0]]}, "is ragged"),
         ("covarep_features_sdk", 2, {"punchline_features": "abc"}, "no punchline_features"),
         ("covarep_features_sdk", 2, {"punchline_features": []}, "has no rows"),
         ("covarep_features_sdk", 2, {}, "entry 2 has no punchline_features"),
-        ("covarep_features_sdk", 2, 5, "entry 2 is int, but must be a dict"),
-        ("language_sdk", 2, {"punchline_embedding_indexes": [0, 99]}, "beyond the 8 word vectors"),
-        ("language_sdk", 2, {"punchline_embedding_indexes": [0.5]}, "beyond the 8 word vectors"),
+        ("covarep_features_sdk", 2, 5, "entry 2 is of type int, but must be a dict"),
+        (
+            "language_sdk",
+            2,
+            {"punchline_embedding_indexes": [0, 99]},
+            "a word index that is not an integer from 0 to 7",
+        ),
+        (
+            "language_sdk",
+            2,
+            {"punchline_embedding_indexes": [0.5]},
+            "a word index that is not an integer from 0 to 7",
+        ),
         ("humor_label_sdk", 2, 7, "the label of '2[0]' is 7, but recipes/tiny.yaml allows"),
         ("humor_label_sdk", 2, "yes", "the label of 2 must be one number"),
         ("humor_label_sdk", None, {}, "(22 in total)"),
@@ -109,4 +119,6 @@ def test_a_recipe_without_a_required_sequence_is_an_error(tmp_path):
     recipe = urfunny_recipe()
     del recipe.sequences["embeddings"]
     message = error_message(recipe, tmp_path)
-    assert message == ("recipes/tiny.yaml has no sequences.embeddings, which format urfunny needs")
+    assert message == (
+        "recipes/tiny.yaml has no sequences.embeddings, which format urfunny requires"
+    )

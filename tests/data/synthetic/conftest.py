@@ -11,7 +11,7 @@ from dhmd.data.synthetic import GeneratorConfig, generate
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus of the recipe demo."""
+    """Generate the corpus of the recipe demo."""
     folder = tmp_path_factory.mktemp("demo")
     generate(GeneratorConfig(seed=1), folder)
     return folder
@@ -19,13 +19,13 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def no_cue_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus of the recipe demo_no_cue."""
+    """Generate the corpus of the recipe demo_no_cue."""
     folder = tmp_path_factory.mktemp("no_cue")
     generate(GeneratorConfig(regime="no_cue", seed=1), folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def small() -> GeneratorConfig:
-    """A corpus of a few dozen utterances."""
+def small_config() -> GeneratorConfig:
+    """Return the settings of a corpus of a few dozen utterances."""
     return GeneratorConfig(n_train=24, n_valid=8, n_test=8)

@@ -43,21 +43,25 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: file_sha256(path) for path in folder.iterdir()}
 
 
-def test_equal_configurations_give_equal_bytes(tmp_path: Path, small: GeneratorConfig) -> None:
-    generate(small, tmp_path / "a")
+def test_equal_configurations_give_equal_bytes(
+    tmp_path: Path, small_config: GeneratorConfig
+) -> None:
+    generate(small_config, tmp_path / "a")
     np.random.seed(5)  # the global state must have no influence
-    generate(small, tmp_path / "b")
+    generate(small_config, tmp_path / "b")
     first = hashes(tmp_path / "a")
     assert first == hashes(tmp_path / "b")
     assert set(first) == {f"{name}.csd" for name in SEQUENCES} | {FOLDS}
-    generate(replace(small, seed=1), tmp_path / "c")
+    generate(replace(small_config, seed=1), tmp_path / "c")
     other = hashes(tmp_path / "c")
     assert all(first[f"{name}.csd"] != other[f"{name}.csd"] for name in SEQUENCES)
 
 
-def test_regimes_differ_only_in_labels_or_frames(tmp_path: Path, small: GeneratorConfig) -> None:
+def test_regimes_differ_only_in_labels_or_frames(
+    tmp_path: Path, small_config: GeneratorConfig
+) -> None:
     for regime in ("noisy", "clean", "no_cue"):
-        generate(replace(small, regime=regime), tmp_path / regime)
+        generate(replace(small_config, regime=regime), tmp_path / regime)
 
     def values(regime: str, name: str) -> NDArray[Any]:
         with open_sequence(tmp_path / regime / f"{name}.csd") as file:
@@ -92,7 +96,7 @@ def test_the_interaction_changes_text_and_audio_of_reversed_utterances(
         assert abs(correlation(mixed, modality, "reversed")) < 0.25
 
 
-def test_the_default_takes_less_than_three_seconds(tmp_path: Path) -> None:
+def test_the_default_corpus_is_generated_within_three_seconds(tmp_path: Path) -> None:
     start = time.process_time()
     generate(GeneratorConfig(), tmp_path)
     assert time.process_time() - start < 3.0
@@ -143,7 +147,7 @@ def test_splits_share_no_video_and_have_their_sizes(pooled: Pooled) -> None:
 
 
 def correlation(pooled: Pooled, modality: str, name: str) -> float:
-    """Correlation of a latent factor with its prediction by ridge regression, on the test split."""
+    """Return the test correlation of a latent factor with its ridge regression."""
     target = pooled.planted[name]
     prediction = ridge(pooled.features[modality], target, pooled.split_N)
     test = pooled.split_N == "test"

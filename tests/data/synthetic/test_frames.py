@@ -11,7 +11,7 @@ import pytest
 
 from dhmd.data.csd import open_sequence
 from dhmd.data.synthetic import GeneratorConfig, generate
-from dhmd.data.synthetic.frames import utterances_without
+from dhmd.data.synthetic.frames import absent_utterances
 
 
 def covered(folder: Path, name: str) -> tuple[int, int]:
@@ -34,7 +34,7 @@ def test_some_utterances_lack_audio_or_vision(demo_folder: Path) -> None:
 
 
 def test_no_utterance_lacks_audio_and_vision() -> None:
-    missing = utterances_without(GeneratorConfig())
+    missing = absent_utterances(GeneratorConfig())
     assert not missing["audio"] & missing["vision"]
 
 

@@ -142,14 +142,14 @@ def test_the_interaction_is_not_additive_over_modalities() -> None:
     sentiment_NMS = mixed.shown_NMF[:, :, [0, SHARED]]
 
     def explained(*columns: NDArray[Any]) -> float:
-        """R² on the second half of a least squares fit to the first."""
+        """Fit the first half by least squares, and return R² on the second."""
         x, y = np.column_stack([*columns, np.ones(len(mixed.truth_N))]), mixed.truth_N
         half = len(y) // 2
         weights = np.linalg.lstsq(x[:half], y[:half], rcond=None)[0]
         return float(1 - np.var(y[half:] - x[half:] @ weights) / np.var(y[half:]))
 
     def curves(values_NS: NDArray[Any]) -> NDArray[Any]:
-        """Hinge functions of each column, so that the model is additive but not linear."""
+        """Return hinge functions of each column, so that the fit is additive but not linear."""
         knots = np.linspace(-2, 2, 9)
         return np.maximum(values_NS[:, :, None] - knots, 0).reshape(len(values_NS), -1)
 
@@ -168,11 +168,11 @@ def test_each_split_has_the_configured_number_of_utterances(
 ) -> None:
     videos = plan_videos(GeneratorConfig(n_train=n_train, n_valid=n_valid, n_test=n_test))
     for split, total in (("train", n_train), ("valid", n_valid), ("test", n_test)):
-        counts = [video.segments for video in videos if video.split == split]
+        counts = [video.num_segments for video in videos if video.split == split]
         assert sum(counts) == total
         assert max(counts) <= 9
         assert total < 3 or min(counts) >= 3
-    assert all(b.first == a.first + a.segments for a, b in pairwise(videos))
+    assert all(b.first == a.first + a.num_segments for a, b in pairwise(videos))
 
 
 def test_ids_are_unique_and_one_is_a_prefix_of_another() -> None:

@@ -9,16 +9,16 @@ import pytest
 
 from dhmd.data.synthetic import GeneratorConfig
 from dhmd.data.synthetic.latents import draw_ground_truth, plan_videos
-from dhmd.data.synthetic.transcripts import PAUSE_ROW, Transcript, transcribe, vocabulary
+from dhmd.data.synthetic.transcripts import PAUSE_ROW, Transcript, draw_transcript, draw_vocabulary
 
 CONFIG = GeneratorConfig()
-WORDS = vocabulary(CONFIG)
+WORDS = draw_vocabulary(CONFIG)
 TRUTH = draw_ground_truth(CONFIG)
 
 
 @pytest.fixture(scope="module")
 def transcripts() -> list[Transcript]:
-    return [transcribe(CONFIG, video, TRUTH, WORDS) for video in plan_videos(CONFIG)]
+    return [draw_transcript(CONFIG, video, TRUTH, WORDS) for video in plan_videos(CONFIG)]
 
 
 def utterances(transcript: Transcript) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Scores of trivial baselines: `python -m tests.data.synthetic.trivial_baselines --seed 0`.
+"""Score trivial baselines: `python -m tests.data.synthetic.trivial_baselines --seed 0`.
 
 These are the median label, ridge regression on pooled features, and the oracle. The settings of
 the generator were chosen by their scores, not by those of a model.
@@ -31,12 +31,12 @@ _PENALTIES = tuple(float(10**power) for power in np.arange(-1, 5.5, 0.5))
 
 @dataclass(frozen=True, kw_only=True)
 class Pooled:
-    """One row per utterance.
+    """A corpus with one row per utterance.
 
     Attributes:
-        features: modality -> means over the utterance, zeros if it is missing.
+        features: the means of each modality over the utterance, zeros if it is missing.
         labels_N: the labels.
-        planted: name -> the ground truth and the latent factors.
+        planted: the ground truth and the latent factors by name.
         split_N: train, valid or test.
     """
 
@@ -98,7 +98,7 @@ def _means(features: NDArray[np.floating], intervals: Floats, segments: Floats) 
 
 
 def ridge(x_ND: Floats, y_N: Floats, split_N: NDArray[np.str_]) -> Floats:
-    """Predict [N] by a ridge regression fitted on train, its penalty chosen by MAE on valid."""
+    """Return ridge predictions `[N]`, fitted on train with the best penalty on valid."""
     index = {split: np.flatnonzero(split_N == split) for split in SPLITS}
     mean, std = x_ND[index["train"]].mean(axis=0), x_ND[index["train"]].std(axis=0)
     standardised = (x_ND - mean) / np.where(std > 0, std, 1.0)
@@ -106,7 +106,7 @@ def ridge(x_ND: Floats, y_N: Floats, split_N: NDArray[np.str_]) -> Floats:
 
 
 def scores_of(pooled: Pooled) -> dict[str, dict[str, float]]:
-    """Return predictor -> MAE and correlation with the label, and MAE to the truth, on test.
+    """Return each predictor's test scores: MAE and correlation with the label, MAE to the truth.
 
     The median is constant, so it has no correlation.
     """

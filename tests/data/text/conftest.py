@@ -1,4 +1,4 @@
-"""Tiny encoders for all tests of the folder."""
+"""Tiny text encoders for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ __all__ = ["one_thread"]
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write an encoder with a small vocabulary."""
     return write_tiny(tmp_path_factory.mktemp("tiny") / "bert")
 
 
 @pytest.fixture(scope="session")
-def tiny_wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An encoder with all tokens of the small MMSA files."""
+def wide_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write an encoder with all tokens of the small MMSA files."""
     return write_tiny(tmp_path_factory.mktemp("tiny") / "wide", vocabulary=1000)

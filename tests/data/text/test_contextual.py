@@ -32,9 +32,9 @@ def encode(contextual: ContextualEncoder, expected: Utterances) -> list[np.ndarr
 
 
 @pytest.fixture(scope="module")
-def contextual(tiny: Path) -> ContextualEncoder:
-    features = FeaturesConfig(text="contextual", encoder=str(tiny))
-    return load_contextual(features, tiny, device="cpu", threads=1)
+def contextual(tiny_encoder: Path) -> ContextualEncoder:
+    features = FeaturesConfig(text="contextual", encoder=str(tiny_encoder))
+    return load_contextual(features, tiny_encoder, device="cpu", threads=1)
 
 
 def test_vectors_do_not_depend_on_the_batch(contextual: ContextualEncoder) -> None:
@@ -62,35 +62,37 @@ def test_a_word_depends_on_its_sentence(contextual: ContextualEncoder) -> None:
     assert np.abs(first[0] - second[0]).max() > 1e-2
 
 
-def test_a_long_utterance_needs_several_passes_and_cannot_be_fine_tuned(tiny: Path) -> None:
+def test_a_long_utterance_needs_several_passes_and_cannot_be_fine_tuned(tiny_encoder: Path) -> None:
     words = ["ungoodness"] * 40
     options = {"device": "cpu", "threads": 1}
-    features = FeaturesConfig(text="contextual", encoder=str(tiny))
-    (rows,) = encode(load_contextual(features, tiny, **options), [words])  # type: ignore[arg-type]
+    features = FeaturesConfig(text="contextual", encoder=str(tiny_encoder))
+    (rows,) = encode(load_contextual(features, tiny_encoder, **options), [words])  # type: ignore[arg-type]
     assert np.abs(rows).sum(1).min() > 0
-    features = FeaturesConfig(text="finetune", encoder=str(tiny))
-    trained = load_contextual(features, tiny, **options)  # type: ignore[arg-type]
+    features = FeaturesConfig(text="finetune", encoder=str(tiny_encoder))
+    trained = load_contextual(features, tiny_encoder, **options)  # type: ignore[arg-type]
     with pytest.raises(DhmdError, match=r"x is longer than the 64 sub-words that bert reads: lo"):
         trained.split(words, "x")
 
 
 def test_tokens_of_another_model_are_errors(contextual: ContextualEncoder) -> None:
     ids = np.array([2, 30000, 3])
-    with pytest.raises(DhmdError, match=r"x has the token 30000, but bert has only \d+: features"):
+    with pytest.raises(
+        DhmdError, match=r"x has the token 30000, but bert has only \d+ tokens: features"
+    ):
         contextual.from_tokens(ids, ids * 0, np.arange(3), "x")
     with pytest.raises(DhmdError, match=r"x has 65 tokens, but bert reads 64"):
         contextual.from_tokens(np.ones(65, int), np.ones(65, int), np.arange(65), "x")
 
 
 def test_only_the_same_encoder_can_be_reloaded(
-    contextual: ContextualEncoder, tiny: Path, tmp_path: Path
+    contextual: ContextualEncoder, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     source = contextual.source
-    assert source.written == str(tiny)
-    assert reload_contextual(source, tiny, device="cpu").source == source
-    other = EncoderSource(written=str(tiny), digest="0" * 64)
+    assert source.written == str(tiny_encoder)
+    assert reload_contextual(source, tiny_encoder, device="cpu").source == source
+    other = EncoderSource(written=str(tiny_encoder), digest="0" * 64)
     with pytest.raises(DhmdError, match="is not the encoder that the model was"):
-        reload_contextual(other, tiny, device="cpu")
-    shutil.copytree(tiny, tmp_path / "bert")
+        reload_contextual(other, tiny_encoder, device="cpu")
+    shutil.copytree(tiny_encoder, tmp_path / "bert")
     moved = EncoderSource(written="bert", digest=source.digest)
     assert reload_contextual(moved, tmp_path, device="cpu").source.digest == source.digest

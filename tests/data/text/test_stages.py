@@ -43,9 +43,11 @@ def small_recipe(root: Path, name: str, **changes: object) -> None:
 GENERATOR = {"seed": 3, "n_train": 40, "n_valid": 14, "n_test": 14}
 
 
-def test_generated_words_through_every_stage(root: Path, tiny: Path) -> None:
+def test_contextual_vectors_of_words_pass_through_every_stage(
+    root: Path, tiny_encoder: Path
+) -> None:
     small_recipe(root, "demo", generator=GENERATOR)
-    shutil.copytree(tiny, root / "encoders" / "bert")
+    shutil.copytree(tiny_encoder, root / "encoders" / "bert")
     features = {"text": "contextual", "encoder": "encoders/bert"}
     run_stages(root, "demo", "word", features=features)
     assert metrics_of("demo")["test"]["mae"] < 6
@@ -72,11 +74,11 @@ def test_generated_words_through_every_stage(root: Path, tiny: Path) -> None:
         Model("models/demo", "cpu").predict(folder)
 
 
-def test_tokens_of_an_mmsa_file_are_read(root: Path, tiny_wide: Path) -> None:
+def test_tokens_of_an_mmsa_file_are_read(root: Path, wide_encoder: Path) -> None:
     small_recipe(root, "mmmo", options=None)
     folder = root / "data" / "placed" / "mmmo"
     place_mmsa(folder)
-    features = {"text": "contextual", "encoder": str(tiny_wide)}
+    features = {"text": "contextual", "encoder": str(wide_encoder)}
     run_stages(root, "mmmo", "word", features=features)
     corpus = read_corpus(Path("data/aligned/mmmo.h5"))
     assert len(corpus.feature_names["text"]) == 16
@@ -86,15 +88,15 @@ def test_tokens_of_an_mmsa_file_are_read(root: Path, tiny_wide: Path) -> None:
     check_prediction("mmmo", folder / "aligned_20.pkl")
 
 
-def test_tokens_of_an_mmsa_file_train_the_encoder(root: Path, tiny_wide: Path) -> None:
+def test_tokens_of_an_mmsa_file_train_the_encoder(root: Path, wide_encoder: Path) -> None:
     small_recipe(root, "mmmo", options=None)
     folder = root / "data" / "placed" / "mmmo"
     place_mmsa(folder)
-    features = {"text": "finetune", "encoder": str(tiny_wide)}
+    features = {"text": "finetune", "encoder": str(wide_encoder)}
     variants = {"variants": ["no_distillation", "only_audio"]}
     run_stages(root, "mmmo", "word", features=features, ablate=variants)
     assert metrics_of("mmmo")["test"]["mae"] < 6
-    before = load_file(tiny_wide / "model.safetensors")
+    before = load_file(wide_encoder / "model.safetensors")
     for seed in (1, 2):
         weights = load_file(Path("models", "mmmo", f"seed-{seed}.safetensors"))
         name = "encoder.layer.0.attention.self.query.weight"
@@ -123,10 +125,10 @@ def train_again(root: Path, recorder: Recorder) -> None:
 
 
 def test_words_train_the_encoder_and_an_interrupted_training_ends_the_same(
-    root: Path, tiny: Path
+    root: Path, tiny_encoder: Path
 ) -> None:
     small_recipe(root, "demo", generator=GENERATOR)
-    features = {"text": "finetune", "encoder": str(tiny)}
+    features = {"text": "finetune", "encoder": str(tiny_encoder)}
     train, ablate = {"epochs": 2}, {"variants": []}
     run_stages(root, "demo", "word", features=features, train=train, ablate=ablate)
     assert metrics_of("demo")["test"]["mae"] < 6

@@ -13,8 +13,8 @@ from tests.data.text.tiny import VOCABULARY
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny: Path) -> object:
-    return load_encoder(str(tiny), tiny).tokenizer
+def tokenizer(tiny_encoder: Path) -> object:
+    return load_encoder(str(tiny_encoder), tiny_encoder).tokenizer
 
 
 def pieces(ids: np.ndarray) -> list[str]:

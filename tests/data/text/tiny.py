@@ -1,4 +1,4 @@
-"""The files of a tiny BERT with random weights and a small vocabulary."""
+"""Write the files of a tiny BERT with random weights and a small vocabulary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOCABULARY = (
 
 
 def write_tiny(folder: Path, *, vocabulary: int = 0) -> Path:
-    """Write the files of the encoder; skip the test if transformers is not installed."""
+    """Write the files of the encoder, and return their folder; skip without transformers."""
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
     folder.mkdir(parents=True)

@@ -40,10 +40,10 @@ def build_learner(
     *,
     task: Task | None = None,
     seeds: tuple[int, ...] = (1, 2),
-    model: ModelConfig = NO_DROPOUT,
+    config: ModelConfig = NO_DROPOUT,
     options: Mapping[str, Any] | None = None,
-    utterances: int = 6,
-    steps: int = 5,
+    num_utterances: int = 6,
+    num_steps: int = 5,
 ) -> Learner:
     """Build a model of all seeds, as the trainer does."""
     return build(
@@ -51,9 +51,9 @@ def build_learner(
         Members(seeds, CPU),
         task or Task(),
         dict(inputs),
-        model=replace(model, options={name: options} if options else {}),
+        config=replace(config, options={name: options} if options else {}),
         loss_weights=[(DecoupleConfig(), KD)] * len(seeds),
-        corpus=CorpusInfo(utterances, dict.fromkeys(inputs, steps)),
+        corpus=CorpusInfo(num_utterances, dict.fromkeys(inputs, num_steps)),
     )
 
 
@@ -68,5 +68,5 @@ def build_module(name: str, inputs: Mapping[str, int] = INPUTS, **settings: Any)
 def batch_of(absent: float = 0.0, seed: int = 5) -> Batch:
     """Return a random batch of one seed."""
     return random_batch(
-        list(INPUTS.values()), members=1, absent=absent, padding_rows=0, seed=seed
+        list(INPUTS.values()), num_members=1, absent=absent, padding_rows=0, seed=seed
     ).of_member(0)

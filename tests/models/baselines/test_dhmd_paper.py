@@ -110,7 +110,7 @@ def test_an_absent_modality_is_neither_teacher_nor_student() -> None:
 
 
 def test_dictionary_features_are_sparse_mixtures_of_codes() -> None:
-    """Two orthogonal codes; scores are maxima over real steps of dot products / √F / 2."""
+    """Use two orthogonal codes; scores are maxima over real steps of dot products / √F / 2."""
     dictionary = SharedDictionary(2, 4)
     with torch.no_grad():
         dictionary.codes_KF.copy_(torch.tensor([[2.0, 0, 0, 0], [0, 1.0, 0, 0]]))
@@ -125,7 +125,7 @@ def test_dictionary_features_are_sparse_mixtures_of_codes() -> None:
     assert feature_BF[1].eq(0).all()
 
 
-def test_contrastive_loss_by_hand() -> None:
+def test_contrastive_loss_equals_a_hand_computed_value() -> None:
     batch = replace(
         batch_of(),
         present={name: torch.ones(2, dtype=torch.bool) for name in ("text", "audio")},

@@ -31,7 +31,7 @@ REFERENCE = json.loads((Path(__file__).parent / "dmd_reference.json").read_text(
 
 def reference(options: dict[str, Any] | None = None) -> tuple[Any, Batch]:
     """Build the model and the batch of the reference numbers."""
-    model = build_module("dmd", INPUTS, model=MODEL, options=options, steps=50).double()
+    model = build_module("dmd", INPUTS, config=MODEL, options=options, num_steps=50).double()
     stream = np.random.default_rng(np.frombuffer(b"dmd reference", dtype=np.uint8))
     named = dict(model.named_parameters())
     with torch.no_grad():
@@ -110,9 +110,9 @@ def test_an_option_changes_only_its_own_losses(
 
 
 def test_mean_heads_read_one_vector() -> None:
-    model = build_module("dmd", INPUTS, model=MODEL, options={"heads": "mean"}, steps=50)
+    model = build_module("dmd", INPUTS, config=MODEL, options={"heads": "mean"}, num_steps=50)
     assert model.heads["homogeneous"]["text"].narrow.in_features == 12
-    model = build_module("dmd", INPUTS, model=MODEL, steps=50)
+    model = build_module("dmd", INPUTS, config=MODEL, num_steps=50)
     assert model.heads["homogeneous"]["text"].narrow.in_features == 12 * 46
 
 
@@ -126,8 +126,8 @@ def test_target_softmax_normalises_over_the_sources_of_each_target() -> None:
     assert edges_BIJ.diagonal(dim1=1, dim2=2).eq(0).all()
 
 
-def test_margin_loss_by_hand() -> None:
-    """Two utterances of class 0 and one of class 2, one modality, features on the axes."""
+def test_margin_loss_equals_a_hand_computed_value() -> None:
+    """Use two utterances of class 0 and one of class 2, one modality, features on the axes."""
     features = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]], [[1.0, 0.0]]])
     classes = torch.tensor([0.0, 0.0, 2.0])
     # Anchor 0: 0.3 − 0 + 1; anchor 1: 0.3 − 0 + 0; anchor 2 has no positive.
@@ -144,5 +144,5 @@ def test_margin_loss_by_hand() -> None:
 )
 def test_an_invalid_option_is_refused_in_one_line(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DhmdError, match=sentence) as caught:
-        build_module("dmd", INPUTS, model=MODEL, options=options)
+        build_module("dmd", INPUTS, config=MODEL, options=options)
     assert "\n" not in str(caught.value)

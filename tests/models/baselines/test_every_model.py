@@ -38,8 +38,8 @@ WIDTHS = {"text": 4, "audio": 3, "vision": 5, "physio": 2}
 @pytest.mark.parametrize(
     "task", [Task(), CLASSES, MULTILABEL], ids=["regression", "classes", "sets"]
 )
-def test_predicts_and_has_finite_gradients(name: str, task: Task) -> None:
-    """With absent modalities and utterances of weight 0; seeds train in the mode of the page."""
+def test_a_model_predicts_and_has_finite_gradients(name: str, task: Task) -> None:
+    """Cover absent modalities and utterances of weight 0; check the mode in docs/models.md."""
     if name in REGRESSION_ONLY and task.classes:
         with pytest.raises(DhmdError, match="but the task has classes"):
             build_learner(name, task=task)
@@ -58,7 +58,7 @@ def test_predicts_and_has_finite_gradients(name: str, task: Task) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_runs_with_any_number_of_modalities_or_is_refused(name: str, count: int) -> None:
+def test_a_model_runs_with_any_number_of_modalities_or_is_refused(name: str, count: int) -> None:
     inputs = dict(list(WIDTHS.items())[:count])
     if count < model_info(name).min_modalities:
         with pytest.raises(DhmdError, match=f"{name} needs .* modalities, but there is only text"):
@@ -77,18 +77,18 @@ def test_runs_with_any_number_of_modalities_or_is_refused(name: str, count: int)
 def test_padding_has_no_effect(name: str) -> None:
     """DMD pads to a fixed length, and its mask is an option."""
     options = {"masked": True, "summary": "mean", "heads": "mean"} if name == "dmd" else None
-    model = build_learner(name, options=options, steps=9).eval()
+    model = build_learner(name, options=options, num_steps=9).eval()
     batch = random_batch(list(INPUTS.values()), absent=0.4, seed=2)
     assert_close(model.predict(padded(batch, (4, 4, 4))), model.predict(batch))
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_overfits_16_utterances(name: str) -> None:
+def test_a_model_overfits_16_utterances(name: str) -> None:
     """Each phase updates its own parameters, as in the trainer."""
     torch.manual_seed(0)
-    model = build_learner(name, seeds=(1,), utterances=16)
+    model = build_learner(name, seeds=(1,), num_utterances=16)
     batch = random_batch(
-        list(INPUTS.values()), members=1, utterances=16, absent=0.0, padding_rows=0, seed=4
+        list(INPUTS.values()), num_members=1, num_utterances=16, absent=0.0, padding_rows=0, seed=4
     )
     batch.labels_EB.clamp_(-2.8, 2.8)
     optimisers = {
@@ -126,12 +126,12 @@ def test_overfits_16_utterances(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_page_has_the_number_of_parameters(name: str) -> None:
+def test_the_models_page_lists_the_number_of_parameters(name: str) -> None:
     recipe = load_yaml(ROOT / "recipes" / "demo.yaml")
     assert isinstance(recipe, dict)
     settings = load_section(ModelConfig, {}, recipe=recipe["model"], where="model")
     model = build_learner(
-        name, {"text": 20, "audio": 36, "vision": 28}, seeds=(1,), model=settings, steps=12
+        name, {"text": 20, "audio": 36, "vision": 28}, seeds=(1,), config=settings, num_steps=12
     )
     assert PAGE[name][3] == f"{sum(p.numel() for p in model.parameters()):,}"
     if "two or more" in PAGE[name][4]:

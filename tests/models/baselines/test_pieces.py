@@ -71,8 +71,8 @@ def test_low_rank_fusion_is_tensor_fusion_with_a_low_rank_weight() -> None:
 # ---- MFN and EF-LSTM -----------------------------------------------------------------------------
 
 
-def test_gated_memory_by_hand() -> None:
-    """Open and closed gates: the memory stays, or is replaced by tanh of the update."""
+def test_gated_memory_equals_a_hand_computed_value() -> None:
+    """Set the gates so that the memory stays, or becomes tanh of the update."""
     model = build_module("mfn")
     memory, attended = torch.randn(2, 16), torch.randn(2, 48)
     for keep, add in ((30.0, -30.0), (-30.0, 30.0)):
@@ -93,7 +93,7 @@ def test_delta_memory_attention_weights_the_cells_of_both_steps() -> None:
 
 @pytest.mark.parametrize("name", ["mfn", "ef_lstm", "jmt"])
 def test_sequences_of_different_lengths_are_refused(name: str) -> None:
-    batch = random_batch(list(INPUTS.values()), members=1, steps=(5, 7, 9)).of_member(0)
+    batch = random_batch(list(INPUTS.values()), num_members=1, steps=(5, 7, 9)).of_member(0)
     with pytest.raises(DhmdError, match=f"{name} needs word-aligned sequences"):
         build_module(name)(batch)
 
@@ -109,7 +109,7 @@ def test_ef_lstm_reads_the_concatenated_features() -> None:
 # ---- MISA ----------------------------------------------------------------------------------------
 
 
-def test_orthogonality_by_hand() -> None:
+def test_orthogonality_equals_a_hand_computed_value() -> None:
     a = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     b = torch.tensor([[0.0, 2.0], [0.0, -2.0]])
     # Rows (1, 0), (−1, 0) and (0, 1), (0, −1): the product has one entry 2 of 4.
@@ -118,7 +118,7 @@ def test_orthogonality_by_hand() -> None:
     assert float(orthogonality(a, torch.tensor([[0.0, 1.0], [0.0, 1.0]]))) == pytest.approx(0.0)
 
 
-def test_moment_discrepancy_by_hand() -> None:
+def test_moment_discrepancy_equals_a_hand_computed_value() -> None:
     a, b = torch.tensor([[0.0], [2.0]]), torch.tensor([[0.0], [4.0]])
     # Means 1 and 2; central moments 1, 0, 1, 0 and 4, 0, 16, 0.
     assert float(moment_discrepancy(a, b)) == pytest.approx(1 + 3 + 15, rel=1e-4)
@@ -134,14 +134,14 @@ def test_the_total_of_misa_is_the_weighted_sum() -> None:
 # ---- Self-MM -------------------------------------------------------------------------------------
 
 
-def test_relative_distance_by_hand() -> None:
+def test_relative_distance_equals_a_hand_computed_value() -> None:
     x, zero = torch.tensor([[3.0, 0.0]]), torch.zeros(2)
     actual = relative_distance(x, torch.tensor([1.0, 0.0]), torch.tensor([3.0, 4.0]))
     assert float(actual) == pytest.approx((4 - 2) / 2)
     assert float(relative_distance(x, zero, zero)) == 0
 
 
-def test_generated_label_by_hand() -> None:
+def test_generated_label_equals_a_hand_computed_value() -> None:
     label, own, fused = (torch.tensor([value]) for value in (2.0, 3.0, 1.5))
     # Ratio: 2 · 2 = 4; difference: 2 + 1.5 = 3.5.
     assert float(generated_label(label, own, fused)) == pytest.approx(3.75)
@@ -168,7 +168,7 @@ def test_generated_labels_start_at_the_label_and_have_momentum() -> None:
 # ---- MMIM ----------------------------------------------------------------------------------------
 
 
-def test_log_likelihood_by_hand() -> None:
+def test_log_likelihood_equals_a_hand_computed_value() -> None:
     estimator = Estimator(2)
     for part, bias in ((estimator.mean, 1.0), (estimator.log_variance, math.log(2.0))):
         torch.nn.init.zeros_(part[-1].weight)
@@ -177,13 +177,13 @@ def test_log_likelihood_by_hand() -> None:
     assert actual.item() == pytest.approx(-(4 / 4 + 1 / 4))
 
 
-def test_contrastive_coding_by_hand() -> None:
+def test_contrastive_coding_equals_a_hand_computed_value() -> None:
     x = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
     actual = float(contrastive_coding(x, x))
     assert actual == pytest.approx(math.log(math.e + 1) - 1)
 
 
-def test_log_determinant_by_hand() -> None:
+def test_log_determinant_equals_a_hand_computed_value() -> None:
     rows = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
     assert float(log_determinant(rows)) == pytest.approx(math.log(0.501 * 2.001), rel=1e-3)
 
@@ -282,14 +282,14 @@ def test_the_pretrained_encoders_are_frozen_after_pretraining() -> None:
 # ---- CM² -----------------------------------------------------------------------------------------
 
 
-def test_gumbel_copula_by_hand() -> None:
+def test_gumbel_copula_equals_a_hand_computed_value() -> None:
     log_u = torch.tensor([0.5, 0.8]).log()[None]
     assert gumbel(log_u, torch.tensor(1.0)).item() == pytest.approx(math.log(0.4))  # independent
     expected = -math.hypot(math.log(0.5), math.log(0.8))
     assert gumbel(log_u, torch.tensor(2.0)).item() == pytest.approx(expected)
 
 
-def test_copula_likelihood_against_torch_distributions() -> None:
+def test_copula_likelihood_equals_torch_distributions() -> None:
     x, means = torch.randn(4, 2, 3), torch.randn(2, 2, 3)
     spreads, weights = torch.rand(2, 2, 3) + 0.5, torch.randn(2, 2).log_softmax(1)
     theta = torch.tensor(1.5)

@@ -35,7 +35,7 @@ def linear_of(ours: Linear, member: int, group: int) -> nn.Linear:
     return reference
 
 
-def scatter(module: nn.Module, seed: int = 0) -> None:
+def randomise(module: nn.Module, seed: int = 0) -> None:
     """Set all parameters to random numbers, including those that start at 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -54,6 +54,6 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def cells(shape: Sequence[int]) -> list[tuple[int, int]]:
+def member_group_pairs(shape: Sequence[int]) -> list[tuple[int, int]]:
     """Return all (member, group) pairs."""
     return [(r, g) for r in range(shape[0]) for g in range(shape[1])]

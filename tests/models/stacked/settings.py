@@ -39,7 +39,7 @@ def small_model(
     seeds: Sequence[int] = (1, 2),
     task: Task | None = None,
     inputs: dict[str, int] | None = None,
-    model: ModelConfig = MODEL,
+    config: ModelConfig = MODEL,
     decouple: DecoupleConfig | None = None,
     kd: DistillationConfig | Sequence[DistillationConfig] = KD,
     random_edges: bool = True,
@@ -52,10 +52,10 @@ def small_model(
         members,
         task or Task(),
         inputs or INPUTS,
-        model=model,
+        config=config,
         decouple=decouple,
         kd=kds[0],
-        loss_weights=LossWeights.of([(decouple, config) for config in kds], CPU),
+        loss_weights=LossWeights.of([(decouple, settings) for settings in kds], CPU),
     )
     if random_edges:
         for unit in fast.graphs.values():

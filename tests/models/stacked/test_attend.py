@@ -22,8 +22,10 @@ def dropout(rates: tuple[float, ...]) -> Dropout:
     return Dropout(streams, rates)
 
 
-def attend_by_equation(query: Tensor, pairs: Tensor, bias: Tensor, mask_values: Tensor) -> Tensor:
-    """Attention by its equation; dropout multiplies the weights by the mask `[S, H, T, U]`."""
+def attend_with_plain_operations(
+    query: Tensor, pairs: Tensor, bias: Tensor, mask_values: Tensor
+) -> Tensor:
+    """Compute attention with plain tensor operations; `mask_values` multiply the weights."""
     q, k, v = (
         x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
         for x in (query, pairs[..., :WIDTH], pairs[..., WIDTH:])
@@ -34,7 +36,7 @@ def attend_by_equation(query: Tensor, pairs: Tensor, bias: Tensor, mask_values: 
 
 @pytest.mark.parametrize("rates", [(0.3, 0.3, 0.3), (0.4, 0.0, 0.2), (0.0, 0.0, 0.0)])
 @pytest.mark.parametrize("block", [1, 60, 1 << 17])
-def test_attend_equals_its_equations_for_any_block_size(
+def test_attend_equals_its_equation_for_any_block_size(
     rates: tuple[float, ...], block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK", block)
@@ -50,12 +52,12 @@ def test_attend_equals_its_equations_for_any_block_size(
                 bits = mask.bits_EAXTU[:, next(active)].view(2, BATCH, HEADS, STEPS, KEYS)
                 mask_values[:, group] = (bits >= round(rate * 65536) - 32768) / (1 - rate)
     actual, expected = [], []
-    for function, result in ((attend, actual), (attend_by_equation, expected)):
+    for function, result in ((attend, actual), (attend_with_plain_operations, expected)):
         leaves = [x.clone().requires_grad_() for x in inputs]
         if function is attend:
             y = attend(*leaves, bias, HEADS, mask)
         else:
-            y = attend_by_equation(*leaves, bias, mask_values.flatten(0, 2))
+            y = attend_with_plain_operations(*leaves, bias, mask_values.flatten(0, 2))
         (y**3).sum().backward()
         result += [y, *(x.grad for x in leaves)]
     for one, other in zip(actual, expected, strict=True):
@@ -70,7 +72,7 @@ def test_groups_without_dropout_use_no_random_bits() -> None:
 
 
 def test_a_gpu_uses_one_block_with_one_limit_per_group() -> None:
-    """A GPU has one block, whose masks are computed here on the CPU."""
+    """Compute the masks of a GPU's only block on the CPU."""
     rates = (0.4, 0.0, 0.2)
     layer = dropout(rates)
     bits = layer.members.bits(GROUPS, BATCH * HEADS, STEPS, KEYS)

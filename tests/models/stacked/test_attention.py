@@ -12,7 +12,14 @@ from dhmd.models.config import DropoutConfig, ModelConfig
 from dhmd.models.stacked.attention import Attention, TransformerEncoder, positions
 from dhmd.models.stacked.layers import padding_bias
 from tests.models.compare import assert_close
-from tests.models.stacked.layers import cells, linear_of, masks, members, normal, scatter
+from tests.models.stacked.layers import (
+    linear_of,
+    masks,
+    member_group_pairs,
+    members,
+    normal,
+    randomise,
+)
 
 
 def torch_attention(ours: Attention, r: int, g: int) -> nn.MultiheadAttention:
@@ -33,7 +40,7 @@ def test_attention_equals_torch() -> None:
     mask = masks(2, 3, 4, steps=7)
     y = ours(x, keys, padding_bias(mask))
     (y**2).sum().backward()
-    for r, g in cells((2, 3)):
+    for r, g in member_group_pairs((2, 3)):
         reference = torch_attention(ours, r, g)
         leaf, key_leaf = (t[r, g].detach().requires_grad_() for t in (x, keys))
         expected, _ = reference(leaf, key_leaf, key_leaf, key_padding_mask=~mask[r, g])
@@ -50,7 +57,7 @@ def encoder(groups: int) -> TransformerEncoder:
     dropout = DropoutConfig(attention={"text": 0.0}, layer=0.0)
     config = ModelConfig(width=6, heads=2, layers=2, dropout=dropout)
     ours = TransformerEncoder(members(), 6, config, attended=["text"] * groups)
-    scatter(ours)
+    randomise(ours)
     return ours
 
 

@@ -43,20 +43,20 @@ CASES: dict[str, dict[str, Any]] = {
     "multilabel, edges by KL": {"kd": kd_with(graph={"edge_loss": "kl"}), "task": MULTILABEL},
     "own lengths": {"steps": (4, 7, 6), "aligned": False},
     "own lengths, classification": {"steps": (6, 3, 5), "aligned": False, "task": CLASSES},
-    "recurrent": {"model": replace(MODEL, recurrent={"text": True, "vision": True})},
+    "recurrent": {"config": replace(MODEL, recurrent={"text": True, "vision": True})},
     "recurrent, own lengths": {
-        "model": replace(MODEL, recurrent={"audio": True}),
+        "config": replace(MODEL, recurrent={"audio": True}),
         "steps": (4, 7, 6),
         "aligned": False,
     },
-    "two layers": {"model": replace(MODEL, layers=2)},
+    "two layers": {"config": replace(MODEL, layers=2)},
     "two modalities": {"inputs": PAIR},
     "one modality": {"inputs": ONE, "absent": 0.0},
     "four modalities": {
         "inputs": FOUR,
         "steps": (5, 4, 5, 6),
         "aligned": False,
-        "model": replace(
+        "config": replace(
             MODEL,
             kernels=per_modality(3),
             dropout=replace(MODEL.dropout, attention=per_modality(0.1), input=per_modality(0.1)),
@@ -65,8 +65,8 @@ CASES: dict[str, dict[str, Any]] = {
     "nothing absent": {"absent": 0.0, "padding_rows": 0},
     "no decoupling": {"decouple": DecoupleConfig(enabled=False)},
     "other decoupling": {"decouple": DecoupleConfig(weight=0.7, gamma=0.4, margin=0.3)},
-    "no cross-modal attention": {"model": replace(MODEL, cross_modal=False)},
-    "no auxiliary average": {"model": replace(MODEL, auxiliary_average=False)},
+    "no cross-modal attention": {"config": replace(MODEL, cross_modal=False)},
+    "no auxiliary average": {"config": replace(MODEL, auxiliary_average=False)},
     "no dictionaries": {"kd": kd_with(dictionary={"homogeneous": False, "heterogeneous": False})},
     "one dictionary": {"kd": kd_with(dictionary={"heterogeneous": False})},
     "no matching": {"kd": kd_with(dictionary={"matching": False})},
@@ -90,8 +90,8 @@ def _case(
     steps: tuple[int, ...] = (5, 5, 5),
     **options: Any,
 ) -> tuple[DHMD, EnsembleBatch, dict[str, Any]]:
-    build = {k: options.pop(k) for k in ("model", "decouple", "kd") if k in options}
-    build = {"model": MODEL, "decouple": DecoupleConfig(), "kd": KD, **build}
+    build = {k: options.pop(k) for k in ("config", "decouple", "kd") if k in options}
+    build = {"config": MODEL, "decouple": DecoupleConfig(), "kd": KD, **build}
     fast = small_model(task=task, inputs=inputs, **build)
     widths = list(inputs.values())
     batch = random_batch(
@@ -102,7 +102,7 @@ def _case(
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
-    """In outputs, losses and gradients. Losses that only the plain model has must have weight 0."""
+    """Compare outputs, losses and gradients. Losses of the plain model alone must have weight 0."""
     fast, batch, built = _case(**CASES[name])
     outputs, losses = fast(batch), fast.losses(batch)
     losses["total"].sum().backward()
@@ -113,7 +113,7 @@ def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
         plain = plain_engine.DHMD(
             built["inputs"],
             built["task"],
-            built["model"],
+            built["config"],
             decouple=built["decouple"],
             kd=built["kd"],
         ).eval()
@@ -155,7 +155,7 @@ def test_the_stacked_model_equals_the_plain_one(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["regression", "recurrent", "own lengths", "classification", "one modality"]
 )
-def test_more_padding_changes_no_output(name: str) -> None:
+def test_more_padding_does_not_change_the_outputs(name: str) -> None:
     fast, batch, built = _case(**CASES[name])
     count = len(built["inputs"])
     before, losses = fast.predict(batch), fast.losses(batch)
@@ -193,9 +193,9 @@ def test_members_do_not_depend_on_each_other() -> None:
         assert parameter.grad[1].equal(grads[name]), name
 
 
-def test_a_seed_alone_gives_the_same_losses_with_dropout() -> None:
+def test_a_seed_alone_has_the_same_dropout_and_losses_as_with_others() -> None:
     together_model, alone = small_model(seeds=(5, 6, 7)), small_model(seeds=(6,))
-    batch = random_batch(list(INPUTS.values()), members=3)
+    batch = random_batch(list(INPUTS.values()), num_members=3)
     for model in (together_model, alone):
         model.train()
     together, single = together_model.losses(batch), alone.losses(member_of(batch, 1))
@@ -219,7 +219,7 @@ def test_the_total_has_the_loss_weights_of_each_member() -> None:
         kd_with(lambda_=0.5, dictionary={"matching": False}),
     ]
     fast = small_model(seeds=(1, 2, 3, 4), kd=kds, decouple=DecoupleConfig(weight=0.3))
-    losses = fast.losses(random_batch(list(INPUTS.values()), members=4))
+    losses = fast.losses(random_batch(list(INPUTS.values()), num_members=4))
     for r, kd in enumerate(kds):
         member_values = {name: value[r].item() for name, value in losses.items()}
         graph, dictionary = kd.graph, kd.dictionary

@@ -40,7 +40,7 @@ def matched_of(batch: EnsembleBatch) -> DictionaryOutputs:
     return DictionaryOutputs(z, sparsemax(z) * present, u.requires_grad_())
 
 
-def one_way(i: int, j: int) -> Tensor:
+def single_edge(i: int, j: int) -> Tensor:
     edges = torch.zeros(2, 6, 3, 3).double()
     edges[:, :, i, j] = 1.0
     return edges
@@ -50,7 +50,7 @@ def test_gradients_reach_the_target_in_fenchel_young_and_both_in_infonce() -> No
     batch = in_double(random_batch((2, 2, 2), absent=0.0, padding_rows=0, seed=6))
     outputs, unit = matched_of(batch), dictionary(balance=0.0)
     none = torch.zeros(2, 6, 3, 3).double()
-    pull = unit.loss(outputs, one_way(0, 2), batch, Task()) - unit.loss(
+    pull = unit.loss(outputs, single_edge(0, 2), batch, Task()) - unit.loss(
         outputs, none, batch, Task()
     )
     (gradient,) = torch.autograd.grad(pull.sum(), outputs.relevance_EMBK)
@@ -62,12 +62,12 @@ def test_gradients_reach_the_target_in_fenchel_young_and_both_in_infonce() -> No
     assert gradient.ne(0).any(-1).all()
 
 
-@pytest.mark.parametrize(("codes", "width"), [(512, 24), (128, 16)])
-def test_initial_codes_are_sparse(codes: int, width: int) -> None:
-    config = DictionaryConfig(codes=codes)
+@pytest.mark.parametrize(("num_codes", "width"), [(512, 24), (128, 16)])
+def test_initial_codes_are_sparse(num_codes: int, width: int) -> None:
+    config = DictionaryConfig(codes=num_codes)
     table = initial_codes(members(3, 4), width, config)
-    assert table.shape == (2, codes, width)
-    assert_close(table.norm(dim=-1), torch.ones(2, codes))
+    assert table.shape == (2, num_codes, width)
+    assert_close(table.norm(dim=-1), torch.ones(2, num_codes))
     active = _active(table, config)
     assert active.min() > 0.7 * INITIAL_ACTIVE_CODES
     assert active.max() < 1.4 * INITIAL_ACTIVE_CODES

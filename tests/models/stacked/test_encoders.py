@@ -72,7 +72,9 @@ def test_attention_dropout_has_the_rate_of_the_attended_modality() -> None:
     ("names", "cross_modal", "width"),
     [(NAMES, True, 16), (NAMES, False, 8), (NAMES[:2], True, 8), (NAMES[:1], True, 8)],
 )
-def test_vertex_width(names: tuple[str, ...], cross_modal: bool, width: int) -> None:
+def test_vertices_have_the_width_of_their_features(
+    names: tuple[str, ...], cross_modal: bool, width: int
+) -> None:
     module = CrossModalAttention(
         members(), names, 8, replace(MODEL, cross_modal=cross_modal)
     ).eval()

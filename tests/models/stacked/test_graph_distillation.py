@@ -20,7 +20,7 @@ from dhmd.models.task import Task
 from tests.models import equations
 from tests.models.batches import in_double, random_batch
 from tests.models.compare import assert_close
-from tests.models.stacked.layers import normal, scatter
+from tests.models.stacked.layers import normal, randomise
 from tests.models.stacked.settings import CPU
 
 NAMES = ("text", "audio", "vision")
@@ -44,7 +44,7 @@ def unit_of(
 
 
 def batch_of(task: Task) -> EnsembleBatch:
-    return in_double(random_batch((2, 2, 2), task=task, seed=3, utterances=7))
+    return in_double(random_batch((2, 2, 2), task=task, seed=3, num_utterances=7))
 
 
 def test_edges_start_uniform_over_present_sources() -> None:
@@ -55,9 +55,11 @@ def test_edges_start_uniform_over_present_sources() -> None:
 
 
 def test_every_control_equals_its_equation_in_one_stack() -> None:
-    batch = in_double(random_batch((2, 2, 2), members=6, utterances=7, padding_rows=2, seed=3))
+    batch = in_double(
+        random_batch((2, 2, 2), num_members=6, num_utterances=7, padding_rows=2, seed=3)
+    )
     unit = unit_of(edges=EDGE_SOURCES)
-    scatter(unit, seed=4)
+    randomise(unit, seed=4)
     graph = unit(normal(6, 3, 7, WIDTH).double(), batch)
     assert not graph.edges_EBIJ.requires_grad
     for r, name in enumerate(EDGE_SOURCES):

@@ -12,7 +12,7 @@ from dhmd.models.stacked.attention import TransformerLayer
 from dhmd.models.stacked.layers import Dropout, LayerNorm, masked_max, padding_bias
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
-from tests.models.stacked.layers import masks, members, needs_compiler, normal, scatter
+from tests.models.stacked.layers import masks, members, needs_compiler, normal, randomise
 from tests.models.stacked.settings import INPUTS, small_model
 
 
@@ -30,10 +30,10 @@ def _results(function: object, inputs: list[Tensor], *arguments: object) -> list
     ("head", "steps", "keys"), [(5, 18, 1), (10, 3, 16), (1, 1, 50), (5, 33, 0)]
 )
 @pytest.mark.parametrize("select", [slice(None), slice(1, 2)])
-def test_a_transformer_layer_equals_torchs(
+def test_a_transformer_layer_equals_that_of_torch(
     rates: tuple[float, ...], head: int, steps: int, keys: int, select: slice
 ) -> None:
-    """Self-attention (no keys), and sequences without a real key, whose weights are uniform."""
+    """Cover self-attention (no keys), and uniform weights for sequences without a real key."""
     heads, batch, groups = 3, 3, len(range(2)[select])
     inputs = [normal(2, groups, batch, steps, heads * head)]
     inputs += [normal(2, groups, batch, keys, heads * head, seed=1)] * (keys > 0)
@@ -41,7 +41,7 @@ def test_a_transformer_layer_equals_torchs(
     results = []
     for native in (False, True):
         layer = TransformerLayer(members(), 2, heads * head, heads, rates, 0.1 * max(rates))
-        scatter(layer)
+        randomise(layer)
 
         def run(x: Tensor, other: Tensor | None = None, layer: nn.Module = layer) -> Tensor:
             return layer(x, other, bias, select)
@@ -56,10 +56,10 @@ def test_a_transformer_layer_equals_torchs(
 
 @needs_compiler
 @pytest.mark.parametrize("groups", [1, 3])
-def test_a_layer_norm_equals_torchs(groups: int) -> None:
-    """Also where one scale serves every group."""
+def test_a_layer_norm_equals_that_of_torch(groups: int) -> None:
+    """Cover one scale per group, and one scale for all groups."""
     norm = LayerNorm(members(), groups, 19)
-    scatter(norm)
+    randomise(norm)
     results = []
     for native in (False, True):
         norm.zero_grad()
@@ -72,8 +72,8 @@ def test_a_layer_norm_equals_torchs(groups: int) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("rate", [0.0, 0.3])
-def test_dropout_has_torchs_masks(rate: float) -> None:
-    """Several blocks of random words, and a tensor that is not contiguous."""
+def test_dropout_has_the_masks_of_torch(rate: float) -> None:
+    """Cover several blocks of random words, and a tensor that is not contiguous."""
     results = []
     for native in (False, True):
         dropout = Dropout(members(), rate)
@@ -85,8 +85,8 @@ def test_dropout_has_torchs_masks(rate: float) -> None:
 
 
 @needs_compiler
-def test_masked_maxima_equal_torchs() -> None:
-    """Sequences without a real step included."""
+def test_masked_maxima_equal_those_of_torch() -> None:
+    """Cover sequences without a real step, too."""
     mask = masks(2, 3, 4, steps=6, least=0)
     results = []
     for native in (False, True):
@@ -104,8 +104,10 @@ def test_masked_maxima_equal_torchs() -> None:
     ("rows", "inner", "outputs"), [(1, 1, 1), (9, 7, 33), (20, 2050, 16), (2100, 5, 50)]
 )
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_a_product_equals_torchs(rows: int, inner: int, outputs: int, with_bias: bool) -> None:
-    """Also for an inner dimension above the block size of the C code."""
+def test_a_product_equals_that_of_torch(
+    rows: int, inner: int, outputs: int, with_bias: bool
+) -> None:
+    """Cover an inner dimension above the block size of the C code."""
     inputs = [normal(2, rows, inner) / inner**0.5, normal(2, inner, outputs, seed=1)]
     inputs += [normal(2, 1, outputs, seed=2)] * with_bias
     expected = _results(kernels.product, inputs)

@@ -130,7 +130,7 @@ def test_no_gradient_reaches_padding() -> None:
         assert leaf.grad[mask].ne(0).any()
 
 
-def test_one_of_equal_maxima_has_the_gradient() -> None:
+def test_the_gradient_reaches_one_of_equal_maxima() -> None:
     x = torch.ones(1, 1, 1, 3, 1, requires_grad=True)
     mask = torch.ones(1, 1, 1, 3, dtype=torch.bool)
     masked_max(x, mask).sum().backward()
@@ -222,7 +222,7 @@ def test_dropout_masks_do_not_depend_on_other_seeds(rates: float | Sequence[floa
 
 @pytest.mark.parametrize("rates", [0.3, (0.3, 0.6)])
 def test_fused_dropout_equals_separate_operations(rates: float | Sequence[float]) -> None:
-    """`rectified` and `added`: the same values and gradients with the same random stream."""
+    """Compare `rectified` and `added` with separate operations on the same random stream."""
     x, base = normal(2, 2, 5, 6), normal(2, 2, 5, 6, seed=1)
 
     def run(form: str, joint: bool) -> list[torch.Tensor]:
@@ -240,7 +240,7 @@ def test_fused_dropout_equals_separate_operations(rates: float | Sequence[float]
             assert torch.allclose(one, two, atol=1e-6)
 
 
-def test_fused_dropout_in_evaluation_mode() -> None:
+def test_fused_dropout_is_off_in_evaluation_mode() -> None:
     x, base = normal(2, 3, 5, 6), normal(2, 3, 5, 6, seed=1)
     assert Dropout(members(), 0.5).eval().rectified(x).equal(x.relu())
     assert Dropout(members(), 0.5).eval().added(base, x).equal(base + x)

@@ -14,16 +14,17 @@ from tests.models.compare import assert_close
 from tests.models.stacked.layers import NATIVE, normal
 
 
-def staircase(codes: int, top: int, share: float) -> Tensor:
+def staircase(num_codes: int, top: int, fraction: float) -> Tensor:
     """Return scores for which Newton's method is slow, since each step removes one group only.
 
     There are `top` scores of 0, then lower and lower groups. While a group is in the support, a
-    step sets its threshold just below the next higher group; it leaves the share `share`.
+    step sets its threshold just below the next higher group; it leaves `fraction` of the
+    support.
     """
     counts, depths = [top], [0.0]
     size, total, depth = top, 0.0, (1 + 1e-4) / top
-    while size < codes and depth <= 1:
-        count = min(codes - size, max(1, round(size * (1 - share) / share)))
+    while size < num_codes and depth <= 1:
+        count = min(num_codes - size, max(1, round(size * (1 - fraction) / fraction)))
         if len(counts) > 1:
             depth = (depth * (1 + 1e-6) * (size + count) - total - 1) / count
         counts.append(count)
@@ -72,11 +73,11 @@ def test_newton_equals_sorting(name: str, native: bool) -> None:
         assert_close(p.double(), equations.sparsemax(scores.double()), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("codes", [2, 3, 16, 128, 512])
+@pytest.mark.parametrize("num_codes", [2, 3, 16, 128, 512])
 @pytest.mark.parametrize("scale", [0.01, 0.3, 1.0, 10.0, 100.0])
 @pytest.mark.parametrize("native", NATIVE)
-def test_sparsemax_projects_on_the_simplex(codes: int, scale: float, native: bool) -> None:
-    z = normal(40, codes, seed=codes) * scale
+def test_sparsemax_projects_on_the_simplex(num_codes: int, scale: float, native: bool) -> None:
+    z = normal(40, num_codes, seed=num_codes) * scale
     with kernels.using(native=native):
         p = sparsemax(z)
     assert (p >= 0).all()

@@ -1,4 +1,4 @@
-"""Small models with the features of published ones, and a trainer for them."""
+"""Small models with properties of published models, and a trainer for them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.training.learners import train_config
 CPU = torch.device("cpu")
 
 
-class Pooled(nn.Module):
-    """Masked means of all modalities, an MLP with dropout."""
+class PooledModel(nn.Module):
+    """An MLP with dropout on the masked means of all modalities."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
@@ -43,8 +43,8 @@ class Pooled(nn.Module):
         return self.mlp(self.pooled(batch))
 
 
-class Recurrent(Pooled):
-    """Has a GRU, which has no batching rule."""
+class RecurrentModel(PooledModel):
+    """A model with a GRU, which `vmap` cannot batch."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__(inputs, task, config)
@@ -57,8 +57,8 @@ class Recurrent(Pooled):
         return self.head(self.dropout(states[:, -1]))
 
 
-class Indexing(Pooled):
-    """Selects utterances by a boolean mask."""
+class IndexingModel(PooledModel):
+    """A model that selects utterances by a boolean mask."""
 
     def forward(self, batch: Batch) -> Tensor:
         output = self.mlp(self.pooled(batch))
@@ -68,16 +68,16 @@ class Indexing(Pooled):
         return output
 
 
-class Branching(Pooled):
-    """Branches on the value of a tensor."""
+class BranchingModel(PooledModel):
+    """A model that branches on the value of a tensor."""
 
     def forward(self, batch: Batch) -> Tensor:
         output = self.mlp(self.pooled(batch))
         return output if output.sum().item() > 0 else output * 0.5
 
 
-class Noisy(Pooled):
-    """Adds noise in training (a variational model)."""
+class NoisyModel(PooledModel):
+    """A model that adds noise in training, like a variational model."""
 
     def forward(self, batch: Batch) -> Tensor:
         pooled = self.pooled(batch)
@@ -86,8 +86,8 @@ class Noisy(Pooled):
         return self.mlp(pooled)
 
 
-class Normalised(Pooled):
-    """Has running statistics in buffers."""
+class BatchNormModel(PooledModel):
+    """A model with running statistics in buffers."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__(inputs, task, config)
@@ -97,8 +97,8 @@ class Normalised(Pooled):
         return self.mlp(self.norm(self.pooled(batch)))
 
 
-class Counting(Pooled):
-    """Counts its calls in a Python attribute."""
+class CountingModel(PooledModel):
+    """A model that counts its calls in a Python attribute."""
 
     calls = 0
 
@@ -107,8 +107,8 @@ class Counting(Pooled):
         return super().forward(batch)
 
 
-class Encoded(nn.Module):
-    """Has encoders that start from the pretrained ones."""
+class EncoderModel(nn.Module):
+    """A model whose encoders start from the pretrained ones."""
 
     def __init__(self, inputs: dict[str, int], task: Task, config: ModelConfig) -> None:
         super().__init__()
@@ -121,8 +121,8 @@ class Encoded(nn.Module):
         return self.head(torch.cat([masked_mean(x, masks[m]) for m, x in encoded.items()], -1))
 
 
-class UnimodalLabels(Pooled):
-    """Like Self-MM: has labels per modality and train utterance, refined from epoch 2 on."""
+class UnimodalLabelModel(PooledModel):
+    """A model with labels per modality and train utterance, refined from epoch 2 (Self-MM)."""
 
     def __init__(
         self, inputs: dict[str, int], task: Task, config: ModelConfig, corpus: CorpusInfo
@@ -152,8 +152,8 @@ class UnimodalLabels(Pooled):
         return ParameterGroup(learning_rate=0.1, weight_decay=0.3 if "heads" in name else None)
 
 
-class Bounded(Pooled):
-    """Like MMIM: updates the parameters of a bound and the main ones in turn, per epoch."""
+class BoundModel(PooledModel):
+    """A model that updates the parameters of a bound and the others in turn, as MMIM does."""
 
     phases = ("bound", "main")
     alternate = "epoch"
@@ -173,8 +173,8 @@ class Bounded(Pooled):
         return ParameterGroup(phase="bound" if name.startswith("bound") else "main")
 
 
-class Conversation(Pooled):
-    """Like HFGCN: its batches have whole videos."""
+class VideoModel(PooledModel):
+    """A model whose batches are whole videos, as in HFGCN."""
 
     batch_by = "video"
 
@@ -185,8 +185,8 @@ class Conversation(Pooled):
         return self.mlp(pooled_BD + same_BB @ pooled_BD / same_BB.sum(1, keepdim=True))
 
 
-class Imagining(Pooled):
-    """Like IF-MMIN: pretrains by reconstruction, then learns the task."""
+class PretrainingModel(PooledModel):
+    """A model that is pretrained by reconstruction and then learns the task, as in IF-MMIN."""
 
     pretraining_epochs = 2
 
@@ -211,7 +211,7 @@ def ensemble(
     inputs = {name: len(corpus.feature_names[name]) for name in corpus.modalities}
     members = Members(seeds, CPU)
     facts: dict[str, Any] = {}
-    if cls is UnimodalLabels:
+    if cls is UnimodalLabelModel:
         facts["corpus"] = CorpusInfo(len(corpus.index("train")), {})
     config = ModelConfig(width=8, heads=2)
     learner = Ensemble(members, task, lambda: cls(inputs, task, config, **facts), name="model")

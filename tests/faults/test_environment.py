@@ -1,4 +1,4 @@
-"""Concurrent processes, missing packages (MLflow, DVC), locales and paths."""
+"""Stages in unusual environments: missing packages, locales, paths, concurrent experiments."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_the_pipeline_runs_in_a_path_with_spaces_and_other_letters(
 
 
 @pytest.mark.slow
-def test_two_temporary_experiments_at_once(reference: Reference, tmp_path: Path) -> None:
-    """Both use the same store of trainings and one tracking database, which does not exist yet."""
+def test_two_temporary_experiments_run_at_once(reference: Reference, tmp_path: Path) -> None:
+    """Use one store of trainings and one tracking database, which does not exist yet."""
     project = reference.copy_before(tmp_path / "experiments", STAGES[0], tracked=True)
     project("git", "commit", "-q", "-a", "-m", "tracked")
     values = ("0.2", "0.6")
@@ -86,7 +86,7 @@ def test_two_temporary_experiments_at_once(reference: Reference, tmp_path: Path)
 
 
 def _run_with_retries(project: Project, command: tuple[str, ...]) -> None:
-    """Run a DVC command, and again if another one held DVC's lock for more than three seconds."""
+    """Run a DVC command; retry if another command locks DVC for more than three seconds."""
     for _ in range(30):
         with killed_at_end(project.start(*command)) as process:
             printed, _ = process.communicate(timeout=900)
