@@ -1,9 +1,8 @@
 """Effect of threads and processes on training steps: `python -m benchmarks.threads --help`.
 
-One process with as many threads as there are cores, and two processes at a time, as
-`dvc queue start -j 2` runs two experiments, are timed in turn with one process of one thread. The
-threads wait passively, as in the stages; with `--spinning` also as OpenMP does by default, which
-can take minutes.
+Compares one process of one thread with one process that has a thread per core, and with two
+concurrent processes, as under `dvc queue start -j 2`. The runs alternate. Threads wait passively,
+as in the stages; `--spinning` also times OpenMP's default waiting, which can take minutes.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ FAST = {
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Trainings of some models on test corpora, one task per corpus.
+    """Trainings of some models on evaluation corpora, one task per corpus.
 
     Attributes:
         size: number of training utterances.
@@ -119,7 +119,7 @@ class Design:
 
     Attributes:
         tuning: groups of models that are tuned, by regime and size.
-        groups: the trainings on test corpora, in their order within a round.
+        groups: the trainings on evaluation corpora, in their order within a round.
         minutes: time limit, after which no corpus is started.
     """
 
@@ -202,8 +202,8 @@ class Training:
         corpus: seed of the corpus.
         label: name of the group of models, with the candidate in tuning.
         candidates: candidate by model.
-        test: whether the test split of a test corpus is scored, else the validation split of a
-            tuning corpus.
+        test: whether the test split of an evaluation corpus is scored, else the validation split
+            of a tuning corpus.
         until: time after which it is not started, in seconds since the epoch.
     """
 
@@ -227,13 +227,16 @@ class Training:
 def run_study(
     root: Path, design: Design, *, num_processes: int, minutes: float | None = None
 ) -> dict[str, Any]:
-    """Tune, train on test corpora, and return the content of learning_curves.json.
+    """Tune the models, train and score them on the evaluation corpora, and return the results.
 
     Args:
-        minutes: time limit; that of the design by default.
+        minutes: time limit; by default `design.minutes`.
+
+    Returns:
+        The content of learning_curves.json.
 
     Raises:
-        DhmdError: bad parameters, or a training that failed.
+        DhmdError: bad parameters, or a training run failed.
     """
     until = time.time() + 60 * (design.minutes if minutes is None else minutes)
     settings, key = load_params(root).for_dataset(RECIPE), _key(root)
@@ -321,7 +324,7 @@ def chosen_candidate(tuned: Mapping[str, Any], regime: str, size: int, model: st
 def evaluation_tasks(
     root: Path, design: Design, key: Mapping[str, Any], tuned: Mapping[str, Any]
 ) -> list[Training]:
-    """List the tasks on test corpora, in rounds of one corpus per group."""
+    """List the tasks on evaluation corpora, in rounds of one corpus per group."""
     tasks = []
     for round_number in range(
         max(group.first_round + group.num_corpora for group in design.groups)

@@ -1,1 +1,1 @@
-"""Ablations and baselines: named changes of the settings, trained beside the full model."""
+"""Ablations and baselines: variants of the full model, each a named set of changed settings."""

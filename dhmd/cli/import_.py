@@ -110,7 +110,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def add_label_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of labels."""
-    parser.add_argument("--classes", help="names of the classes in order, separated by commas")
+    parser.add_argument(
+        "--classes", help="names of the classes in the order of their indices, separated by commas"
+    )
     parser.add_argument(
         "--task",
         choices=("regression", "classification"),

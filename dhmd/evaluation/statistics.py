@@ -41,7 +41,7 @@ class PairedTest:
         mean, sd: mean and sample standard deviation of the differences.
         low, high: two-sided 95 % confidence interval of the mean.
         lower, upper: one-sided 95 % bounds of the mean.
-        p: two-sided p value of a mean of 0.
+        p: p value of the two-sided test that the mean is 0.
     """
 
     n: int

@@ -166,7 +166,7 @@ def read_labels(path: Path) -> dict[str, list[LabelRow]]:
 def label_values(
     rows: Mapping[str, Sequence[LabelRow]], options: LabelOptions, where: Path
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the classes (() for a regression), and the labels of each video, float32, shape [S].
+    """Return the classes (empty for regression) and each video's labels: `[S]` for S segments.
 
     Args:
         rows: the rows of each video in the labels file.

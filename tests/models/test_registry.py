@@ -21,10 +21,10 @@ from tests.training.corpora import TINY, tiny_configuration
 
 __all__ = ["tiny_artefacts"]
 
-ROOT = Path(registry.__file__).parent
+MODELS_FOLDER = Path(registry.__file__).parent
 
 # The baseline that docs/extend.md adds.
-PAGE = (ROOT.parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")
+PAGE = (MODELS_FOLDER.parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")
 MEAN_MODEL = PAGE.split("```python\n")[1].split("```")[0]
 
 Add = Callable[[str, str], Path]
@@ -35,7 +35,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
     """Add a file to the baselines during a test, as a user would."""
     folder = tmp_path / "baselines"
     folder.mkdir()
-    for path in (ROOT / "baselines").glob("*.py"):
+    for path in (MODELS_FOLDER / "baselines").glob("*.py"):
         (folder / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr(catalogue, "BASELINES", folder)
     monkeypatch.setattr(dhmd.models.baselines, "__path__", [str(folder)])

@@ -106,9 +106,9 @@ def plan_videos(config: GeneratorConfig) -> tuple[Video, ...]:
 
 
 def _segment_counts(config: GeneratorConfig, split: str, total: int) -> list[int]:
-    """Draw the numbers of utterances of a split's videos; they add up to `total`.
+    """Draw the number of segments of each video in a split; they add up to `total`.
 
-    They are within the configured bounds, except that the last may be smaller.
+    The numbers are within the configured bounds, except that the last may be smaller.
     """
     rng = random_stream(config.seed, "segments", split)
     counts: list[int] = []

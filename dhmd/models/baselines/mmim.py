@@ -75,7 +75,7 @@ class MMIM(nn.Module):
         return fused
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the losses of the phase: `−lld` in estimation, else the overall loss."""
+        """Return the estimators' negative log-likelihood in their phase, else the overall loss."""
         vectors = self._vectors(batch)
         zero = batch.labels_B.new_zeros(())
         likelihood = sum(

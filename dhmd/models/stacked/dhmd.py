@@ -1,4 +1,4 @@
-"""DHMD for all members at once; the tests prove it equal to `dhmd.models.dhmd`.
+"""DHMD for all members at once; tests check that it equals `dhmd.models.dhmd`.
 
 Legend: E members, M modalities, B utterances, T steps, I features, D model width, W = (M − 1) D
 (D without cross-modal attention), O outputs.

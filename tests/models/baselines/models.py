@@ -65,8 +65,8 @@ def build_module(name: str, inputs: Mapping[str, int] = INPUTS, **settings: Any)
     return member
 
 
-def batch_of(absent: float = 0.0, seed: int = 5) -> Batch:
-    """Return a random batch of one seed."""
+def single_member_batch(absent: float = 0.0, seed: int = 5) -> Batch:
+    """Return a random batch for one ensemble member."""
     return random_batch(
         list(INPUTS.values()), num_members=1, absent=absent, padding_rows=0, seed=seed
     ).of_member(0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dhmd.models.baselines.dhmd_paper import GDUnit, SharedDictionary, contrastive_loss
-from tests.models.baselines.models import batch_of, build_module
+from tests.models.baselines.models import build_module, single_member_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import INPUTS
 
@@ -22,7 +22,7 @@ def units(model: Any) -> list[GDUnit]:
 
 
 def test_components_are_those_of_the_framework_figure() -> None:
-    model, batch = build_module("dhmd_paper"), batch_of()
+    model, batch = build_module("dhmd_paper"), single_member_batch()
     directed = {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}
     assert [set(unit.edges) for unit in units(model)] == [directed] * 2
     assert [len(unit.edges) for unit in units(model)] == [6] * 2
@@ -48,7 +48,7 @@ def test_components_are_those_of_the_framework_figure() -> None:
 
 
 def test_the_total_is_the_weighted_sum_of_its_parts() -> None:
-    losses = build_module("dhmd_paper").losses(batch_of())
+    losses = build_module("dhmd_paper").losses(single_member_batch())
     expected = losses["task"] + 0.1 * (losses["rec"] + losses["cyc"] + 0.1 * losses["ort"])
     for space in SPACES:
         expected = expected + losses[f"heads_{space}"]
@@ -57,7 +57,7 @@ def test_the_total_is_the_weighted_sum_of_its_parts() -> None:
 
 
 def test_live_teachers_are_the_heads_of_the_other_vertices() -> None:
-    model, batch = build_module("dhmd_paper"), batch_of()
+    model, batch = build_module("dhmd_paper"), single_member_batch()
     graph = model.outputs(batch).spaces["homogeneous"].graph
     expected = torch.zeros(())
     for i, source in enumerate(INPUTS):
@@ -68,7 +68,10 @@ def test_live_teachers_are_the_heads_of_the_other_vertices() -> None:
 
 
 def test_out_of_fold_teachers_come_from_the_batch() -> None:
-    model, batch = build_module("dhmd_paper", options={"teachers": "out_of_fold"}), batch_of()
+    model, batch = (
+        build_module("dhmd_paper", options={"teachers": "out_of_fold"}),
+        single_member_batch(),
+    )
     graph = model.outputs(batch).spaces["heterogeneous"].graph
     assert batch.teachers is not None
     expected = torch.zeros(())
@@ -81,7 +84,7 @@ def test_out_of_fold_teachers_come_from_the_batch() -> None:
 
 @pytest.mark.parametrize("absent", [0.0, 0.4])
 def test_edges_are_normalised_over_all_or_per_target(absent: float) -> None:
-    batch = batch_of(absent, seed=2)
+    batch = single_member_batch(absent, seed=2)
     for softmax in ("all", "target"):
         model = build_module("dhmd_paper", options={"edge_softmax": softmax})
         edges_BIJ = model.details(batch)["edges/homogeneous"]
@@ -94,7 +97,7 @@ def test_edges_are_normalised_over_all_or_per_target(absent: float) -> None:
 
 
 def test_an_absent_modality_is_neither_teacher_nor_student() -> None:
-    model, batch = build_module("dhmd_paper"), batch_of()
+    model, batch = build_module("dhmd_paper"), single_member_batch()
     absent = {**batch.present, "audio": torch.zeros(6, dtype=torch.bool)}
     without_audio = replace(
         batch,
@@ -127,7 +130,7 @@ def test_dictionary_features_are_sparse_mixtures_of_codes() -> None:
 
 def test_contrastive_loss_equals_a_hand_computed_value() -> None:
     batch = replace(
-        batch_of(),
+        single_member_batch(),
         present={name: torch.ones(2, dtype=torch.bool) for name in ("text", "audio")},
         weight_B=torch.tensor([0.5, 0.5]),
     )

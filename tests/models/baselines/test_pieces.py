@@ -19,7 +19,7 @@ from dhmd.models.baselines.misa import moment_discrepancy, orthogonality
 from dhmd.models.baselines.mmim import Estimator, contrastive_coding, log_determinant
 from dhmd.models.baselines.self_mm import generated_label, relative_distance
 from dhmd.models.baselines.tfn import tensor_fusion
-from tests.models.baselines.models import NO_DROPOUT, batch_of, build_module
+from tests.models.baselines.models import NO_DROPOUT, build_module, single_member_batch
 from tests.models.batches import random_batch
 from tests.models.compare import assert_close
 from tests.models.stacked.settings import INPUTS
@@ -56,7 +56,7 @@ def test_tensor_fusion_is_the_product_of_all_entries() -> None:
 
 
 def test_tfn_outputs_are_in_the_range_of_the_labels() -> None:
-    output = build_module("tfn")(batch_of())
+    output = build_module("tfn")(single_member_batch())
     assert output.abs().max() < 3
 
 
@@ -99,7 +99,7 @@ def test_sequences_of_different_lengths_are_refused(name: str) -> None:
 
 
 def test_ef_lstm_reads_the_concatenated_features() -> None:
-    model, batch = build_module("ef_lstm"), batch_of()
+    model, batch = build_module("ef_lstm"), single_member_batch()
     rows = torch.cat([batch.features[n] for n in INPUTS], dim=2)
     length = int(batch.masks["text"][0].sum())
     _, (states, _) = model.lstm.lstm(rows[:1, :length])
@@ -126,7 +126,7 @@ def test_moment_discrepancy_equals_a_hand_computed_value() -> None:
 
 
 def test_the_total_of_misa_is_the_weighted_sum() -> None:
-    losses = build_module("misa").losses(batch_of())
+    losses = build_module("misa").losses(single_member_batch())
     expected = losses["task"] + 0.1 * losses["difference"] + 0.3 * losses["similarity"]
     assert_close(losses["total"], expected + losses["rec"])
 
@@ -149,7 +149,7 @@ def test_generated_label_equals_a_hand_computed_value() -> None:
 
 
 def test_generated_labels_start_at_the_label_and_have_momentum() -> None:
-    model, batch = build_module("self_mm"), batch_of()
+    model, batch = build_module("self_mm"), single_member_batch()
     first = model.losses(replace(batch, epoch=1))
     assert_close(model.labels_audio_N, batch.labels_B)
     # A modality whose label is the fused one has no weight.
@@ -189,7 +189,7 @@ def test_log_determinant_equals_a_hand_computed_value() -> None:
 
 
 def test_phases_of_mmim_train_their_own_parameters() -> None:
-    model, batch = build_module("mmim"), batch_of()
+    model, batch = build_module("mmim"), single_member_batch()
     for name, _ in model.named_parameters():
         phase = model.parameter_group(name).phase
         assert (phase == "estimation") == name.startswith("estimators.")
@@ -210,7 +210,7 @@ def test_dlf_has_an_attractor_per_other_modality() -> None:
 
 
 def test_the_total_of_dlf_is_the_weighted_sum() -> None:
-    model, batch = build_module("dlf").eval(), batch_of()
+    model, batch = build_module("dlf").eval(), single_member_batch()
     losses = model.losses(batch)
     decoupling = losses["rec"] + losses["specific"]
     decoupling = decoupling + 0.1 * (losses["triplet"] + losses["orthogonality"])
@@ -263,7 +263,7 @@ def test_blocks_read_the_previous_output_plus_invariant_features() -> None:
 
 
 def test_the_pretrained_encoders_are_frozen_after_pretraining() -> None:
-    model, batch = build_module("if_mmin"), batch_of()
+    model, batch = build_module("if_mmin"), single_member_batch()
     weight = model.networks["audio"].lstm.weight_ih_l0
     with torch.no_grad():
         weight.mul_(2)

@@ -43,12 +43,12 @@ def unit_of(
     ).double()
 
 
-def batch_of(task: Task) -> EnsembleBatch:
+def single_member_batch(task: Task) -> EnsembleBatch:
     return in_double(random_batch((2, 2, 2), task=task, seed=3, num_utterances=7))
 
 
 def test_edges_start_uniform_over_present_sources() -> None:
-    batch, unit = batch_of(Task()), unit_of()
+    batch, unit = single_member_batch(Task()), unit_of()
     graph = unit(normal(2, 3, 7, WIDTH).double(), batch)
     present = batch.present_EMB.transpose(1, 2).double().unsqueeze(-1).expand(-1, -1, -1, 3)
     assert_close(graph.learned_EBIJ, present / present.sum(2, keepdim=True))
@@ -77,7 +77,7 @@ def test_every_control_equals_its_equation_in_one_stack() -> None:
 
 
 def test_distillation_needs_teachers() -> None:
-    batch, unit = batch_of(Task()), unit_of()
+    batch, unit = single_member_batch(Task()), unit_of()
     bare = replace(batch, teachers_EMBO=None)
     graph = unit(normal(2, 3, 7, WIDTH).double(), bare)
     with pytest.raises(ValueError, match="out-of-fold teachers"):
