@@ -46,8 +46,7 @@ class BitStream:
         if self.generator is not None:
             row_W.random_(_FULL_RANGE, None, generator=self.generator)
         elif kernels.enabled():
-            fill = kernels.compiled().fill
-            kernels.call(fill, self._words.ctypes.state_address, row_W, len(row_W))
+            kernels.call("fill", self._words.ctypes.state_address, row_W, len(row_W))
         else:
             row_W.copy_(torch.from_numpy(self._words.random_raw(len(row_W)).view(np.int64)))
 

@@ -114,7 +114,7 @@ class MemberAdam:
             count = self.steps[index]
             corrections = (1 - _BETAS[0] ** count, (1 - _BETAS[1] ** count).sqrt())
             for entries in self._entries[name]:
-                if self.values_P.is_cpu and kernels.enabled():
+                if kernels.native(self.values_P):
                     self._step_in_c(entries, *map(float, corrections))
                     continue
                 for start in range(entries.start, entries.stop, size):
@@ -127,7 +127,7 @@ class MemberAdam:
         settings = (float(one), float(self.clip_value), first_correction, second_correction)
         count = entries.stop - entries.start
         arrays = (x[entries] for x in buffers)
-        kernels.call(kernels.compiled().adam, *arrays, decays, *settings, count)
+        kernels.call("adam", *arrays, decays, *settings, count)
 
     def _step(self, entries: slice, first_correction: Tensor, second_correction: Tensor) -> None:
         values, rate = self.values_P[entries], self._rate_P[entries]

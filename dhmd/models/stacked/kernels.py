@@ -159,11 +159,11 @@ def multiply(
     c = a_SNI.new_empty(batch, rows, outputs)
     strides = (a_SNI.stride()[1:], b_SIO.stride()[1:])
     shape = (batch, rows, inner, outputs)
-    function = compiled().products
-    call(function, a_SNI, *strides[0], b_SIO, *strides[1], bias_SO, c, sums, *shape)
+    call("products", a_SNI, *strides[0], b_SIO, *strides[1], bias_SO, c, sums, *shape)
     return c
 
 
-def call(function: Any, *arguments: Tensor | int | float | None) -> None:
-    """Call a C function; a tensor is passed as a pointer, None as NULL."""
+def call(name: str, *arguments: Tensor | int | float | None, head: int = 0) -> None:
+    """Call a C function of `compiled(head)`; a tensor is passed as a pointer, None as NULL."""
+    function = getattr(compiled(head), name)
     function(*[x.data_ptr() if isinstance(x, Tensor) else x for x in arguments])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dhmd.models.members import Members, threshold
 from dhmd.models.stacked.attend import DropoutMask
-from dhmd.models.stacked.kernels import call, compiled, native, product
+from dhmd.models.stacked.kernels import call, native, product
 from dhmd.models.stacked.native_layer import EntryMask, NativeNorm, drop
 
 ALL = slice(None)
@@ -205,7 +205,7 @@ class _NativeMax(torch.autograd.Function):
         ctx.save_for_backward(index)
         ctx.sizes = (math.prod(rows), steps, codes)
         x, mask = x_EGBTK.contiguous(), mask_EGBT.contiguous()
-        call(compiled().masked_max, x, mask, highest, index, *ctx.sizes)
+        call("masked_max", x, mask, highest, index, *ctx.sizes)
         return highest
 
     @staticmethod
@@ -213,7 +213,7 @@ class _NativeMax(torch.autograd.Function):
         (index,) = ctx.saved_tensors
         *rows, codes = grads[0].shape
         dx = grads[0].new_empty(*rows, ctx.sizes[1], codes)
-        call(compiled().masked_max_backward, grads[0].contiguous(), index, dx, *ctx.sizes)
+        call("masked_max_backward", grads[0].contiguous(), index, dx, *ctx.sizes)
         return dx, None
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dhmd.models.stacked.attend import DropoutMask
-from dhmd.models.stacked.kernels import call, compiled, linear_backward, multiply
+from dhmd.models.stacked.kernels import call, linear_backward, multiply
 
 
 class EntryMask(NamedTuple):
@@ -75,7 +75,7 @@ class NativeLayer(torch.autograd.Function):
         middle = drop(multiply(mixed_STD.view(x.shape), *out), *dropout.attended, x)
         normal_middle = _norm(middle, *norm_middle)
         hidden = multiply(normal_middle, *up)
-        _call("rectify", hidden, *dropout.hidden, hidden.numel())
+        call("rectify", hidden, *dropout.hidden, hidden.numel())
         ctx.save_for_backward(
             *(x, keys, normal, attended, q_STD, pairs_SUD, bias_SU, mixed_STD, stats),
             *(middle, normal_middle, hidden, *parameters),
@@ -93,7 +93,7 @@ class NativeLayer(torch.autograd.Function):
         dropout: LayerDropout = ctx.dropout
         dx = _rows(dy_EGBTD, parameters[0]).clone()
         dhidden, *of_down = linear_backward(drop(dx.clone(), *dropout.out), hidden, down[0])
-        _call("rectify_backward", hidden, dhidden, dropout.hidden.scale, hidden.numel())
+        call("rectify_backward", hidden, dhidden, dropout.hidden.scale, hidden.numel())
         dnormal, *of_up = linear_backward(dhidden, normal_middle, up[0])
         of_norm_middle = [torch.zeros_like(p) for p in norm_middle]
         _norm_backward(dnormal, middle, norm_middle[0], dx, *of_norm_middle)
@@ -154,7 +154,7 @@ def _pairs(parameters: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
 
 def _norm(x_MND: Tensor, scale_MD: Tensor, shift_MD: Tensor) -> Tensor:
     y = torch.empty_like(x_MND)
-    _call("norm", x_MND, scale_MD, shift_MD, y, *x_MND.shape)
+    call("norm", x_MND, scale_MD, shift_MD, y, *x_MND.shape)
     return y
 
 
@@ -162,19 +162,15 @@ def _norm_backward(
     dy: Tensor, x: Tensor, scale: Tensor, dx: Tensor, dscale: Tensor, dshift: Tensor
 ) -> None:
     """Add the gradients to `dx`, `dscale` and `dshift`."""
-    _call("norm_backward", dy, x, scale, dx, dscale, dshift, *x.shape)
+    call("norm_backward", dy, x, scale, dx, dscale, dshift, *x.shape)
 
 
 def drop(
     x: Tensor, bits: Tensor | None, limit: int, scale: float, base: Tensor | None = None
 ) -> Tensor:
     """Apply dropout in place, and add the base; without bits, keep all entries."""
-    _call("drop", x, base, bits, limit, scale, x.numel())
+    call("drop", x, base, bits, limit, scale, x.numel())
     return x
-
-
-def _call(name: str, *arguments: Tensor | int | float | None) -> None:
-    call(getattr(compiled(), name), *arguments)
 
 
 def _attend(
@@ -186,11 +182,10 @@ def _attend(
 ) -> None:
     """Call a function of attend.c for each range of sequences that have the same dropout rate."""
     (sequences, steps, width), keys = inputs[0].shape, inputs[1].shape[1]
-    function = getattr(compiled(width // heads), name)
     for part, *mask in _parts(sequences, dropout):
         count = part.stop - part.start
         own, rest = ([x[part] for x in tensors] for tensors in (inputs, others))
-        call(function, *own, *mask, *rest, count, heads, steps, keys)
+        call(name, *own, *mask, *rest, count, heads, steps, keys, head=width // heads)
 
 
 def _parts(

@@ -23,7 +23,7 @@ def _project(z: Tensor) -> Tensor:
         z = z.contiguous()
         p = torch.empty_like(z)
         rows = z.numel() // z.shape[-1]
-        kernels.call(kernels.compiled().sparsemax, z, p, _NEWTON_STEPS, rows, z.shape[-1])
+        kernels.call("sparsemax", z, p, _NEWTON_STEPS, rows, z.shape[-1])
         return p
     z = z - z.amax(-1, keepdim=True)  # exact near the maximum for scores of any size
     tau = torch.full_like(z[..., :1], -1.0)
